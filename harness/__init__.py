@@ -1,0 +1,1 @@
+"""Checks ordering claims of virtualization bring-up patches on real kernels under QEMU."""

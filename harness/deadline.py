@@ -1,0 +1,43 @@
+"""One deadline, made at the top, passed down to every wait."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from harness.errors import DeadlineExceeded
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A moment on the monotonic clock, and what it bounds (for the message)."""
+
+    at: float
+    what: str
+
+    @classmethod
+    def after(cls, seconds: float, what: str) -> Deadline:
+        """The deadline `seconds` from now."""
+        return cls(time.monotonic() + seconds, what)
+
+    def remaining(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self.at - time.monotonic())
+
+    @property
+    def expired(self) -> bool:
+        return time.monotonic() >= self.at
+
+    def sooner(self, seconds: float, what: str) -> Deadline:
+        """A deadline for a part of the work: `seconds` from now, but not later than this one."""
+        part = Deadline.after(seconds, what)
+        return part if part.at < self.at else Deadline(self.at, f"{what} (within {self.what})")
+
+    def check(self, evidence: str = "") -> None:
+        """Raises DeadlineExceeded once the moment has passed."""
+        if self.expired:
+            raise self.exceeded(evidence)
+
+    def exceeded(self, evidence: str = "") -> DeadlineExceeded:
+        """The exception to raise when a wait bounded by this deadline ran out."""
+        return DeadlineExceeded(f"timed out: {self.what}", evidence=evidence)

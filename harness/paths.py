@@ -1,0 +1,21 @@
+"""Where things live on the host: the cache of the user, and the data that the project ships."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def cache_dir() -> Path:
+    """The cache (kernels, images, QEMU): $HARNESS_CACHE, else virt-ordering-harness under the XDG cache directory."""
+    override = os.environ.get("HARNESS_CACHE")
+    return Path(override) if override else Path(platformdirs.user_cache_dir("virt-ordering-harness"))
+
+
+def runs_dir() -> Path:
+    """Folder that run folders are made in: $HARNESS_RUNS, else ./runs."""
+    return Path(os.environ.get("HARNESS_RUNS", "runs"))

@@ -1,0 +1,51 @@
+"""What the harness is doing now, for a person who waits.
+
+Stages call `progress.task("fetch linux-image …")` as a context manager and never know whether
+anybody looks: on a terminal it is a rich status line, elsewhere one plain line per task on stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+# stderr, so that stdout stays a clean table or JSON document.
+_console = Console(stderr=True, highlight=False)
+_quiet = False
+_stack: list[str] = []
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silences the display (-q)."""
+    global _quiet
+    _quiet = quiet
+
+
+@contextmanager
+def task(what: str) -> Iterator[None]:
+    """Shows `what` while the block runs, and how long it took when it is done."""
+    begin = time.monotonic()
+    _stack.append(what)
+    try:
+        if _quiet:
+            yield
+        elif _console.is_terminal and len(_stack) == 1:
+            with _console.status(what):
+                yield
+        else:
+            yield
+    finally:
+        _stack.pop()
+    if not _quiet:
+        _console.print(f"[dim]{time.monotonic() - begin:6.1f} s[/dim]  {'  ' * len(_stack)}{what}")
+        sys.stderr.flush()
+
+
+def note(text: str) -> None:
+    """One line that stays, such as a fall-back that was chosen and why."""
+    if not _quiet:
+        _console.print(f"          {text}", markup=False)
