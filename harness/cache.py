@@ -1,0 +1,77 @@
+"""Entries of the cache: made by one process at a time, complete or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness import progress
+from harness.deadline import Deadline
+from harness.errors import HostFault
+
+# What a full disk looks like: no blocks left, or no quota left.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_PATIENCE_S = 2.0  # a wait longer than this is worth a line on the display
+
+
+@contextlib.contextmanager
+def locked(path: Path, deadline: Deadline) -> Iterator[None]:
+    """Holds the lock file `path` (made when missing) against other processes and threads.
+
+    Raises DeadlineExceeded when another run keeps it for too long.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=min(_PATIENCE_S, deadline.remaining()))
+    except Timeout:
+        progress.note(f"another run holds {path.name}; waiting for it")
+        try:
+            lock.acquire(timeout=deadline.remaining())
+        except Timeout as error:
+            raise deadline.exceeded(f"another run holds {path}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def staged_dir(dest: Path) -> Iterator[Path]:
+    """An empty directory beside `dest` that becomes `dest` when the block succeeds and vanishes when it fails.
+
+    What stood at `dest` before is replaced, and stays as it was on a failure. Raises HostFault when the disk is full.
+    """
+    with disk_full_is_a_host_fault(dest.parent):
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", dir=dest.parent))
+        try:
+            stage.chmod(0o755)  # mkdtemp's 0700 would end up in the root of an unpacked tree
+            yield stage
+            if dest.exists():
+                shutil.rmtree(dest)
+            stage.replace(dest)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def disk_full_is_a_host_fault(where: Path) -> Iterator[None]:
+    """Turns ENOSPC and EDQUOT into a HostFault that names the file system of `where`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise HostFault(
+            f"the disk is full: {error.filename or where}",
+            found=f"{error.strerror} in {where}",
+            hint="free some space, remove kernels with `harness kernels rm`, or set $HARNESS_CACHE to a larger disk",
+        ) from error
