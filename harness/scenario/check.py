@@ -1,0 +1,149 @@
+"""Cross-references within a scenario: every id that is used exists, and everything declared is used."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from harness.scenario.expectations import ExitStatus, Splat
+from harness.scenario.faults import Faults
+from harness.scenario.model import Scenario
+from harness.scenario.steps import Close, Hold, Offline, Online, Plug, Release, Sample, Start, Unplug, Until, Vm
+
+# Traced in every run, so that a selector may name them without a `trace` entry.
+STANDARD_EVENTS = ("cpuhp_enter", "cpuhp_exit", "console")
+
+# Samples that the harness takes by itself: with the guest paused at its reset or power-off.
+STANDARD_SAMPLES = ("reset", "power-off")
+
+_MACHINE_ENDS = ("reset", "power-off")
+
+
+def cross_references(scenario: Scenario, faults: Faults) -> None:
+    """Adds a fault for each dangling, duplicate or useless name."""
+    for checker in (_ids, _actors, _points, _vms, _cpus, _claims, _expectations, _patterns):
+        checker(scenario, faults)
+
+
+def _unknown(noun: str, name: str, known: Iterable[str]) -> tuple[str, str]:
+    names = sorted(known)
+    return f"there is no {noun} {name!r}", "there is: " + ", ".join(
+        names
+    ) if names else f"the scenario has no {noun}s"
+
+
+def _ids(scenario: Scenario, faults: Faults) -> None:
+    counts = Counter(step.id for step in scenario.steps)
+    counts.update(scenario.actors.keys())
+    for index, step in enumerate(scenario.steps):
+        if counts[step.id] > 1:
+            faults.add(("steps", index), f"duplicate id {step.id!r}", "give each step and actor an id of its own")
+    names = Counter(step.name for step in scenario.steps if isinstance(step, Sample))
+    for index, step in enumerate(scenario.steps):
+        if isinstance(step, Sample) and names[step.name] > 1:
+            faults.add(("steps", index), f"duplicate sample {step.name!r}")
+
+
+def _actors(scenario: Scenario, faults: Faults) -> None:
+    started: set[str] = set()
+    for index, step in enumerate(scenario.steps):
+        if isinstance(step, Start):
+            if step.actor not in scenario.actors:
+                faults.add(("steps", index), *_unknown("actor", step.actor, scenario.actors))
+            started.add(step.actor)
+        elif isinstance(step, Until) and step.what not in _MACHINE_ENDS:
+            actor, _, event = step.what.partition(".")
+            if event != "exit":
+                faults.add(("steps", index), f"cannot wait for {step.what!r}", "write ACTOR.exit, reset or power-off")
+            elif actor not in started:
+                faults.add(("steps", index), f"actor {actor!r} has not been started by a step before this one")
+    for name in scenario.actors.keys() - started:
+        faults.add(("actors", name), f"actor {name!r} is never started")
+
+
+def _points(scenario: Scenario, faults: Faults) -> None:
+    held: set[str] = set()
+    for index, step in enumerate(scenario.steps):
+        if isinstance(step, Hold):
+            if step.point not in scenario.points:
+                faults.add(("steps", index), *_unknown("point", step.point, scenario.points))
+            held.add(step.point)
+        elif isinstance(step, Release) and step.point not in held:
+            faults.add(("steps", index), f"point {step.point!r} is released but no step before this one holds it")
+    for name, point in scenario.points.items():
+        if name not in held:
+            faults.add(
+                ("points", name), f"a task held at {name!r} would never be waited for", f"add a step `hold: {name}`"
+            )
+        if point.actor is not None and point.actor not in scenario.actors:
+            faults.add(("points", name), *_unknown("actor", point.actor, scenario.actors))
+
+
+def _vms(scenario: Scenario, faults: Faults) -> None:
+    opened = {name for name, actor in scenario.actors.items() if isinstance(actor, Vm)}
+    for index, step in enumerate(scenario.steps):
+        if isinstance(step, Vm):
+            opened.add(step.id)
+        elif isinstance(step, Close) and step.vm not in opened:
+            faults.add(("steps", index), *_unknown("VM opened before this step", step.vm, opened))
+
+
+def _cpus(scenario: Scenario, faults: Faults) -> None:
+    machine = scenario.machine
+    ceiling = machine.max_cpus or machine.cpus
+    if ceiling < machine.cpus:
+        faults.add(("machine", "max_cpus"), f"max_cpus {ceiling} is less than cpus {machine.cpus}")
+    for index, step in enumerate(scenario.steps):
+        if isinstance(step, (Offline, Online, Plug, Unplug)) and step.target >= ceiling:
+            hint = "raise machine: max_cpus" if isinstance(step, (Plug, Unplug)) else "raise machine: cpus"
+            faults.add(("steps", index), f"there is no CPU {step.target}: the machine has CPUs 0-{ceiling - 1}", hint)
+
+
+def _claims(scenario: Scenario, faults: Faults) -> None:
+    ids = [use.claim.id for use in scenario.claims]
+    for index, claim in enumerate(ids):
+        if ids.count(claim) > 1:
+            faults.add(("claims", index), f"duplicate claim {claim!r}")
+    decided = {expectation.claim for expectation in scenario.expect}
+    only = len(ids) == 1
+    for index, expectation in enumerate(scenario.expect):
+        if expectation.claim and expectation.claim not in ids:
+            faults.add(("expect", index), *_unknown("claim", expectation.claim, ids))
+        elif not expectation.claim and not only:
+            faults.add(
+                ("expect", index), "which claim does this decide?", "add `claim:` with one of " + ", ".join(ids)
+            )
+    for index, claim in enumerate(ids):
+        if claim not in decided and not (only and "" in decided):
+            faults.add(("claims", index), f"no expectation decides claim {claim!r}")
+
+
+def _expectations(scenario: Scenario, faults: Faults) -> None:
+    steps = {step.id for step in scenario.steps} | scenario.actors.keys()
+    samples = {step.name for step in scenario.steps if isinstance(step, Sample)} | set(STANDARD_SAMPLES)
+    events = {probe.name for probe in scenario.trace} | set(STANDARD_EVENTS) | scenario.points.keys()
+    for index, expectation in enumerate(scenario.expect):
+        where = ("expect", index, expectation.kind)
+        for name in expectation.step_ids:
+            if name not in steps:
+                faults.add(where, *_unknown("step", name, steps))
+        for name in expectation.samples:
+            if name not in samples:
+                faults.add(where, *_unknown("sample", name, samples))
+        for selector in expectation.selectors:
+            if not selector.of_step and selector.name not in events:
+                faults.add(where, *_unknown("traced event", selector.name, events))
+        if isinstance(expectation, ExitStatus) and not expectation.steps:
+            faults.add(where, "`exit` names no step")
+
+
+def _patterns(scenario: Scenario, faults: Faults) -> None:
+    for index, expectation in enumerate(scenario.expect):
+        fields = ("matching",) if isinstance(expectation, Splat) else ("present", "absent")
+        for name in fields:
+            pattern = getattr(expectation, name, None)
+            try:
+                re.compile(pattern or "")
+            except re.error as error:
+                faults.add(("expect", index, expectation.kind), f"{pattern!r} is not a regular expression: {error}")

@@ -1,0 +1,213 @@
+"""What must be true afterwards: one model per kind of expectation.
+
+An expectation is written `- KIND: VALUE` with `claim` beside it. `harness/judge/findings.py` decides them.
+Every expectation counts for one claim; `kernels` and `vendor` limit it to some kernels or to SVM or VMX.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from harness.scenario.kinds import Errno, Id, KernelRange, Selector, parse_errno
+from harness.scenario.steps import Cpu
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Window = Annotated[list[Id], BeforeValidator(_listed), Field(min_length=1, max_length=2)]
+
+
+def _return_value(value: Any) -> int | str:
+    """An int as it is, or an errno name (with or without minus) as the name."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    name = parse_errno(value)
+    return 0 if name == "OK" else name
+
+
+ReturnValue = Annotated[int | str, BeforeValidator(_return_value)]
+
+
+class Expectation(BaseModel):
+    """What every expectation has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[str]
+    shorthand: ClassVar[str] = ""
+    takes_mapping: ClassVar[bool] = False  # the shorthand's value is itself a mapping
+
+    claim: Id = ""  # the claim that it decides; may be left out where the scenario has one claim
+    kernels: KernelRange = KernelRange()
+    vendor: Literal["svm", "vmx"] | None = None
+
+    @property
+    def selectors(self) -> list[Selector]:
+        """The events that it talks about."""
+        return []
+
+    @property
+    def samples(self) -> list[str]:
+        """The samples that it looks at."""
+        return []
+
+    @property
+    def step_ids(self) -> list[str]:
+        """The steps that it refers to by id."""
+        return []
+
+
+class InWindow(Expectation):
+    """`during: step` looks at that step only; `during: [first, last]` from the one's begin to the other's end."""
+
+    during: Window | None = None
+
+    @property
+    def step_ids(self) -> list[str]:
+        return list(self.during or [])
+
+
+class Order(InWindow):
+    """Every event of each entry comes before every event of the next; `per: cpu` compares on each CPU by itself.
+
+    `order: [vendor_enable.return@each, register_syscore, register_syscore.return]`
+    """
+
+    kind = "order"
+    shorthand = "events"
+    events: Annotated[list[Selector], Field(min_length=2)]
+    per: Literal["cpu", "all"] = "all"
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return self.events
+
+    @property
+    def step_ids(self) -> list[str]:
+        return [*super().step_ids, *(event.name for event in self.events if event.of_step)]
+
+
+class Never(InWindow):
+    """No such event, with its probe armed and nothing lost: `never: {event: kvm_online_cpu, during: load}`."""
+
+    kind = "never"
+    shorthand = "event"
+    event: Selector
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return [self.event]
+
+
+class Count(InWindow):
+    """How often: `count: {event: vendor_enable, per: cpu, is: 1}`; `min`/`max` instead of `is` for a range."""
+
+    kind = "count"
+    event: Selector
+    per: Literal["cpu", "all"] = "all"
+    is_: Annotated[int | None, Field(alias="is", ge=0)] = None
+    min: Annotated[int | None, Field(ge=0)] = None
+    max: Annotated[int | None, Field(ge=0)] = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Count:
+        if (self.is_ is None) == (self.min is None and self.max is None):
+            raise ValueError("give either `is`, or `min` and/or `max`")
+        return self
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return [self.event]
+
+
+class Returns(InWindow):
+    """Every return of a function gives this value: `returns: {event: kvm_online_cpu, is: 0}`, `is: EIO` for -EIO."""
+
+    kind = "returns"
+    event: Selector
+    is_: Annotated[ReturnValue, Field(alias="is")]
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return [self.event]
+
+
+class Arguments(InWindow):
+    """Every such event carries these values: `arguments: {event: kvm_shutdown, are: {system_state: 6}}`."""
+
+    kind = "arguments"
+    event: Selector
+    are: dict[str, str | int]
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return [self.event]
+
+
+class ExitStatus(Expectation):
+    """The outcome of steps and actors: `exit: {load: EBUSY, unload: OK}`."""
+
+    kind = "exit"
+    shorthand = "steps"
+    takes_mapping = True
+    steps: dict[Id, Errno]
+
+    @property
+    def step_ids(self) -> list[str]:
+        return list(self.steps)
+
+
+class Virt(Expectation):
+    """Which CPUs had virtualization on (EFER.SVME or CR4.VMXE) at a sample: `virt: {at: loaded, on: all}`."""
+
+    kind = "virt"
+    at: Id
+    on: Literal["all", "none"] | list[Cpu]
+
+    @property
+    def samples(self) -> list[str]:
+        return [self.at]
+
+
+class State(Expectation):
+    """Values of a sample: `state: {at: loaded, are: {modules.kvm.refcnt: 1, cpus.3.online: 0, devices.kvm: 1}}`."""
+
+    kind = "state"
+    at: Id
+    are: dict[str, str | int]
+
+    @property
+    def samples(self) -> list[str]:
+        return [self.at]
+
+
+class Dmesg(InWindow):
+    """A kernel message that is there (`present`) or not (`absent`), a regular expression: `dmesg: {present: "…"}`."""
+
+    kind = "dmesg"
+    present: str | None = None
+    absent: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Dmesg:
+        if (self.present is None) == (self.absent is None):
+            raise ValueError("give either `present` or `absent`")
+        return self
+
+
+class Splat(InWindow):
+    """A splat that the scenario wants: `splat: "WARNING.*kvm"`. Any other splat is a violation."""
+
+    kind = "splat"
+    shorthand = "matching"
+    matching: str
+
+
+EXPECTATION_KINDS: dict[str, type[Expectation]] = {
+    expectation.kind: expectation
+    for expectation in (Order, Never, Count, Returns, Arguments, ExitStatus, Virt, State, Dmesg, Splat)
+}

@@ -1,0 +1,29 @@
+"""All faults of one YAML file, collected so that its author sees them in one go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.errors import ScenarioError
+from harness.scenario.yaml_file import Document, Location
+
+
+@dataclass
+class Faults:
+    """Faults found so far in `document`."""
+
+    document: Document
+    _found: list[ScenarioError] = field(default_factory=list)
+
+    def add(self, location: Location, what: str, hint: str = "") -> None:
+        """Notes a fault at a location of the document."""
+        self._found.append(self.document.error(location, what, hint))
+
+    def raise_if_any(self) -> None:
+        """Raises one ScenarioError: the first fault of the file, with the others as evidence."""
+        if not self._found:
+            return
+        first, *others = sorted(self._found, key=lambda fault: fault.line)
+        if others:
+            first.evidence = "\n".join(str(other) for other in others)
+        raise first

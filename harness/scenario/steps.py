@@ -1,0 +1,254 @@
+"""What a scenario can do: one model per kind of step.
+
+A step is written `- KIND: VALUE`, with `id`, `within` and `kernels` beside it where needed. A VALUE that is
+not a mapping goes to the field that `shorthand` names. `harness/guest/actions.py` performs them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from harness.scenario.kinds import Id, KernelRange, Seconds
+
+KVM_VENDOR = "kvm_vendor"  # stands for kvm_amd or kvm_intel, whichever the engine's CPU wants
+
+Cpu = Annotated[int, Field(ge=0, le=254)]
+
+
+def _number(value: Any) -> Any:
+    return int(value, 0) if isinstance(value, str) else value
+
+
+U64 = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=1 << 64)]
+Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+
+
+class Step(BaseModel):
+    """What every step has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[str]
+    shorthand: ClassVar[str] = ""
+    takes_mapping: ClassVar[bool] = False
+    default_within: ClassVar[float] = 30.0
+
+    id: Id = ""  # names the step in expectations; the kind when not given
+    within: Seconds | None = None  # how long it may take; the kind's default when not given
+    kernels: KernelRange = KernelRange()  # the kernels on which it is done at all
+
+    @property
+    def seconds(self) -> float:
+        return self.within if self.within is not None else self.default_within
+
+
+class GuestStep(Step):
+    """A step that one command in the guest carries out: it can also be an actor."""
+
+    cpu: Cpu | None = None  # the CPU that the command is pinned to
+
+
+class Load(GuestStep):
+    """Insert a module and what it depends on: `load: kvm_vendor`, `load: {module: kvm, params: {…}}`."""
+
+    kind = "load"
+    shorthand = "module"
+    module: str
+    params: dict[str, Text] = {}
+
+
+class Unload(GuestStep):
+    """Remove modules, in the order given: `unload: kvm_vendor`, `unload: {modules: [kvm_vendor, kvm]}`."""
+
+    kind = "unload"
+    shorthand = "modules"
+    modules: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+
+class Vm(GuestStep):
+    """Open /dev/kvm and create a VM, with vCPUs where asked, and keep it until `close`: `vm: {vcpus: 1}`."""
+
+    kind = "vm"
+    shorthand = "vcpus"
+    vcpus: Annotated[int, Field(ge=0, le=8)] = 0
+
+
+class Close(GuestStep):
+    """Close the VM that the named `vm` step opened: `close: vm`."""
+
+    kind = "close"
+    shorthand = "vm"
+    vm: Id
+
+
+class Offline(GuestStep):
+    """Take a CPU offline through sysfs: `offline: 3`."""
+
+    kind = "offline"
+    shorthand = "target"
+    target: Cpu
+
+
+class Online(GuestStep):
+    """Bring a CPU online through sysfs: `online: 3`."""
+
+    kind = "online"
+    shorthand = "target"
+    target: Cpu
+
+
+class Plug(Step):
+    """Hot-plug a vCPU by QMP device_add and wait until the guest knows the CPU: `plug: 4`."""
+
+    kind = "plug"
+    shorthand = "target"
+    target: Cpu
+
+
+class Unplug(Step):
+    """Hot-unplug a vCPU by QMP device_del (the guest takes it offline first): `unplug: 4`."""
+
+    kind = "unplug"
+    shorthand = "target"
+    target: Cpu
+
+
+class Suspend(GuestStep):
+    """Suspend, and wake up by QMP: `suspend: mem` (S3), `suspend: s2idle`, `suspend: {mode: mem, pm_test: core}`."""
+
+    kind = "suspend"
+    shorthand = "mode"
+    default_within = 60.0
+    mode: Literal["mem", "s2idle"]
+    pm_test: Literal["freezer", "devices", "platform", "processors", "core"] | None = None
+
+
+class Reboot(GuestStep):
+    """Reboot, and stay paused at the reset: `reboot: force` is `reboot -f`, `orderly` ends processes first."""
+
+    kind = "reboot"
+    shorthand = "how"
+    default_within = 60.0
+    how: Literal["force", "orderly"]
+
+
+class Poweroff(GuestStep):
+    """Power off; QEMU stays, paused, with its registers: `poweroff: force`."""
+
+    kind = "poweroff"
+    shorthand = "how"
+    default_within = 60.0
+    how: Literal["force", "orderly"]
+
+
+class Halt(GuestStep):
+    """Halt the system and wait for the kernel's last line: `halt: force`."""
+
+    kind = "halt"
+    shorthand = "how"
+    default_within = 60.0
+    how: Literal["force", "orderly"]
+
+
+class Kexec(GuestStep):
+    """Load the running kernel's own image by kexec_file_load and jump into it: `kexec: force`."""
+
+    kind = "kexec"
+    shorthand = "how"
+    default_within = 120.0
+    how: Literal["force", "orderly"]
+
+
+class Panic(GuestStep):
+    """Panic by sysrq-c; with a crash kernel loaded first, wait until that is up: `panic: {crash_kernel: true}`."""
+
+    kind = "panic"
+    shorthand = "crash_kernel"
+    default_within = 120.0
+    crash_kernel: bool = False
+
+
+class Boot(Step):
+    """Go on after a reset: the next boot of the same machine, to its ready line: `boot: next`."""
+
+    kind = "boot"
+    shorthand = "which"
+    default_within = 120.0
+    which: Literal["next"]
+
+
+class Wrmsr(GuestStep):
+    """Write an MSR on one CPU through /dev/cpu/N/msr: `wrmsr: {target: 2, msr: 0xc0000080, set_bits: 0x1000}`.
+
+    Either `value`, or `set_bits`/`clear_bits` relative to what the MSR holds.
+    """
+
+    kind = "wrmsr"
+    target: Cpu
+    msr: U64
+    value: U64 | None = None
+    set_bits: U64 = 0
+    clear_bits: U64 = 0
+
+
+class Run(GuestStep):
+    """Run a shell command; exit status 0 is OK, any other FAILED: `run: echo 1 > /proc/sys/kernel/x`."""
+
+    kind = "run"
+    shorthand = "command"
+    command: str
+
+
+class Sample(Step):
+    """Record the state of the machine under a name: `sample: loaded`."""
+
+    kind = "sample"
+    shorthand = "name"
+    name: Id
+
+
+class Start(Step):
+    """Start an actor; the scenario goes on at once: `start: load`. `blocks` says that it is meant to block."""
+
+    kind = "start"
+    shorthand = "actor"
+    actor: Id
+    blocks: bool = False
+
+
+class Until(Step):
+    """Wait for something: `until: load.exit` (an actor is done), `until: reset`, `until: power-off`."""
+
+    kind = "until"
+    shorthand = "what"
+    what: str
+
+
+class Hold(Step):
+    """Wait until an actor is held at a point: `hold: in-window`. `mode` hard stops the whole vCPU."""
+
+    kind = "hold"
+    shorthand = "point"
+    point: Id
+    mode: Literal["soft", "hard"] = "soft"
+
+
+class Release(Step):
+    """Disarm a point and let its task go on, in one step: `release: in-window`."""
+
+    kind = "release"
+    shorthand = "point"
+    point: Id
+
+
+STEP_KINDS: dict[str, type[Step]] = {
+    step.kind: step
+    for step in (
+        Load, Unload, Vm, Close, Offline, Online, Plug, Unplug, Suspend, Reboot, Poweroff, Halt, Kexec, Panic,
+        Boot, Wrmsr, Run, Sample, Start, Until, Hold, Release,
+    )
+}  # fmt: skip
+
+ACTOR_KINDS = {kind: step for kind, step in STEP_KINDS.items() if issubclass(step, GuestStep)}
