@@ -1,0 +1,118 @@
+"""The serial console: read to its end by a thread of its own, kept as lines with their times.
+
+QEMU writes console.log itself; this is the harness's view of the same bytes while the guest runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import re
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+import pexpect
+from pexpect.socket_pexpect import SocketSpawn
+
+from harness.deadline import Deadline
+from harness.machine.bell import Bell
+
+
+class Sign(enum.Enum):
+    """Lines that mean something to the machine itself."""
+
+    READY = re.compile(r"harness: ready (?P<uptime>[\d.]+)")
+    FAILED = re.compile(r"harness: failed (?P<what>.*)")
+    # kernel/panic.c. The second line of a panic, "---[ end Kernel panic - not syncing …", is the same panic.
+    PANIC = re.compile(r"(?<!end )Kernel panic - not syncing: ?(?P<what>.*)")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line without its line end, and the host's monotonic time at which it was complete."""
+
+    number: int
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A sign, and where it was seen."""
+
+    sign: Sign
+    line: Line
+    detail: str
+
+
+class Console:
+    """The guest's ttyS0 at the other end of `sock`, which is this object's from now on."""
+
+    def __init__(self, sock: socket.socket, bell: Bell) -> None:
+        self._bell = bell
+        self._lines: list[Line] = []
+        self._signs: list[Seen] = []
+        self._last = time.monotonic()
+        self._spawn = SocketSpawn(sock, timeout=None)
+        self._thread = threading.Thread(target=self._read, name="console", daemon=True)
+        self._thread.start()
+
+    @property
+    def position(self) -> int:
+        """The number of complete lines so far; `since` for searches in what comes after."""
+        return len(self._lines)
+
+    @property
+    def quiet_for(self) -> float:
+        """Seconds since the last complete line, or since the start."""
+        return time.monotonic() - self._last
+
+    def lines(self, since: int = 0) -> list[Line]:
+        return self._lines[since:]
+
+    def excerpt(self, since: int = 0, lines: int = 25) -> str:
+        """The last `lines` lines after position `since`, as evidence."""
+        return "\n".join(line.text for line in self._lines[since:][-lines:])
+
+    def sign(self, sign: Sign, since: int = 0) -> Seen | None:
+        """The first `sign` at or after position `since`."""
+        return next((seen for seen in self._signs if seen.sign is sign and seen.line.number >= since), None)
+
+    def find(self, pattern: str | re.Pattern[str], since: int = 0) -> Line | None:
+        """The first line at or after position `since` in which `pattern` is found."""
+        return next((line for line in self._lines[since:] if re.search(pattern, line.text)), None)
+
+    def wait_for(self, pattern: str | re.Pattern[str], deadline: Deadline, since: int = 0) -> Line:
+        """Like `find`, but waits for it. The machine's `wait_console` also ends when the guest does."""
+        return self._bell.wait_for(lambda: self.find(pattern, since), deadline)
+
+    def send_line(self, text: str) -> None:
+        """Types `text` and Enter."""
+        self._spawn.sendline(text)
+
+    def close(self) -> None:
+        """Ends the connection and the reader; what was read stays. Safe more than once."""
+        with contextlib.suppress(OSError):  # QEMU closed its end first
+            self._spawn.socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._spawn.socket.close()
+
+    def _read(self) -> None:
+        while self._spawn.expect_exact([b"\n", pexpect.EOF], timeout=None) == 0:
+            self._add(self._spawn.before)
+        if self._spawn.before:
+            self._add(self._spawn.before)
+        self._bell.ring()
+
+    def _add(self, raw: bytes | str | None) -> None:
+        assert isinstance(raw, bytes)  # SocketSpawn without an encoding
+        line = Line(len(self._lines), time.monotonic(), raw.decode(errors="replace").strip("\r"))
+        for sign in Sign:
+            match = sign.value.search(line.text)
+            if match:
+                self._signs.append(Seen(sign, line, next(iter(match.groups()), "")))
+        self._lines.append(line)
+        self._last = line.at
+        self._bell.ring()
