@@ -1,0 +1,38 @@
+"""What became of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+OK = "OK"
+FAILED = "FAILED"  # a command's exit status that is no errno
+UNFINISHED = "UNFINISHED"  # started, and not done when the run ended
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a step or an actor ended.
+
+    `result` is OK, an errno name, FAILED or UNFINISHED. `online` are the CPUs online when it began,
+    `detail` is one line for a person (which module, which ioctl), `console` what the console said meanwhile.
+    """
+
+    id: str
+    kind: str
+    boot: int
+    result: str
+    seconds: float
+    online: tuple[int, ...]
+    detail: str = ""
+    console: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as one line of steps.jsonl."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        """The inverse of `to_json`."""
+        return cls(**{**data, "online": tuple(data["online"]), "console": tuple(data["console"])})

@@ -1,0 +1,405 @@
+"""From expectations to findings: pure functions of a RunRecord."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import singledispatch
+
+from harness.guest.outcome import OK
+from harness.judge.record import RunRecord
+from harness.judge.verdict import Finding, Found
+from harness.observe.splats import find_splats, message
+from harness.probes.event import Event, same_value
+from harness.scenario.check import STANDARD_EVENTS
+from harness.scenario.expectations import (
+    Arguments,
+    Count,
+    Dmesg,
+    ExitStatus,
+    Expectation,
+    InWindow,
+    Never,
+    Order,
+    Returns,
+    Splat,
+    State,
+    Virt,
+)
+from harness.scenario.kinds import Selector
+
+
+@dataclass(frozen=True)
+class Window:
+    """The events that an expectation looks at, and whether it saw all of them.
+
+    `gap` says why an absence proves nothing here ("" when it does): lost events, or a trace that does
+    not reach the window's end. `online` are the CPUs online when the window began.
+    """
+
+    events: tuple[Event, ...]
+    online: tuple[int, ...]
+    gap: str
+
+
+def find(expectation: Expectation, record: RunRecord) -> Found:
+    """What `record` says about `expectation`."""
+    return replace(_find(expectation, record), expectation=expectation)
+
+
+def _held(text: str, events: Iterable[Event] = ()) -> Found:
+    return Found(Finding.HELD, text, tuple(events))
+
+
+def _failed(text: str, events: Iterable[Event] = ()) -> Found:
+    return Found(Finding.FAILED, text, tuple(events))
+
+
+def _unseen(text: str, events: Iterable[Event] = ()) -> Found:
+    return Found(Finding.UNSEEN, text, tuple(events))
+
+
+@singledispatch
+def _find(expectation: Expectation, record: RunRecord) -> Found:
+    raise AssertionError(f"no rule for {type(expectation).__name__}")
+
+
+# --- windows ---------------------------------------------------------------------------------------------
+
+
+def window_of(expectation: InWindow, record: RunRecord) -> Window | str:
+    """The window that `during` names, or why there is none."""
+    if expectation.during is None:
+        return Window(record.events, record.online, _gap(record, {event.boot for event in record.events} | {1}))
+    first, last = expectation.during[0], expectation.during[-1]
+    begin = _step_mark(record, first, "begin")
+    if begin is None or begin.order is None:
+        return f"step {first!r} did not begin (or its mark was not traced)"
+    end = _step_mark(record, last, "end")
+    inside = [
+        event
+        for event in record.events
+        if event.order is not None
+        and begin.order < event.order
+        and (end is None or end.order is None or event.order < end.order)
+    ]
+    outcome = record.outcomes.get(first)
+    boots = {begin.boot} | ({end.boot} if end else set())
+    gap = _gap(record, boots) if end is None else _loss(record, boots)
+    return Window(tuple(inside), outcome.online if outcome else record.online, gap)
+
+
+def _step_mark(record: RunRecord, step: str, phase: str) -> Event | None:
+    return next((event for event in record.events if event.name == step and event.phase == phase), None)
+
+
+def _loss(record: RunRecord, boots: set[int]) -> str:
+    lost = sum(record.lost.get(boot, 0) for boot in boots)
+    return f"{lost} events were lost" if lost else ""
+
+
+def _gap(record: RunRecord, boots: set[int]) -> str:
+    if loss := _loss(record, boots):
+        return loss
+    cut = sorted(boots - record.complete)
+    return f"the trace of boot {cut[0]} does not reach its end" if cut else ""
+
+
+def _unarmed(record: RunRecord, selectors: Sequence[Selector]) -> str:
+    """Why events of `selectors` could not have been seen at all; "" when they could."""
+    for selector in selectors:
+        if not selector.of_step and selector.name not in (*record.armed, *STANDARD_EVENTS):
+            return f"kernel {record.kernel['release']} has no probe for {selector.name}"
+    return ""
+
+
+# --- events ----------------------------------------------------------------------------------------------
+
+
+@_find.register
+def _(order: Order, record: RunRecord) -> Found:
+    window = window_of(order, record)
+    if isinstance(window, str):
+        return _unseen(window)
+    if reason := _unarmed(record, order.events):
+        return _unseen(reason)
+    cpus: Sequence[int | None] = window.online if order.per == "cpu" else [None]
+    witnesses: list[Event] = []
+    for cpu in cpus:
+        found = _in_order(order.events, window, cpu)
+        if found.finding is not Finding.HELD:
+            return found
+        witnesses += found.events
+    return _held(" < ".join(selector.text for selector in order.events), witnesses)
+
+
+def _in_order(selectors: Sequence[Selector], window: Window, cpu: int | None) -> Found:
+    """Whether every event of each selector precedes every event of the next (on one CPU, or on all)."""
+    groups: list[list[Event]] = []
+    for selector in selectors:
+        group = [event for event in window.events if event.matches(selector) and cpu in (None, event.cpu)]
+        if missing := _missing(selector, group, window.online if cpu is None else (cpu,)):
+            return _unseen(missing + (f" ({window.gap})" if window.gap else ""), group)
+        if any(event.order is None for event in group):
+            return _unseen(f"events of {selector.text} are unordered", group)
+        groups.append(sorted(group, key=_rank))
+    for earlier, later in itertools.pairwise(groups):
+        if _rank(earlier[-1]) >= _rank(later[0]):
+            text = f"{_named(earlier[-1])} came after {_named(later[0])}"
+            return _failed(text, sorted((earlier[-1], later[0]), key=_rank))
+    return _held("", [event for group in groups for event in (group[0], group[-1])])
+
+
+def _rank(event: Event) -> tuple[int, int]:
+    assert event.order is not None
+    return event.order
+
+
+def _missing(selector: Selector, group: Sequence[Event], online: Sequence[int]) -> str:
+    if not group:
+        return f"no event {selector.text}"
+    seen = {event.cpu for event in group}
+    lacking = [cpu for cpu in online if cpu not in seen] if selector.cpu == "each" else []
+    return f"no event {selector.name} on CPU {_listed(lacking)}" if lacking else ""
+
+
+def _named(event: Event) -> str:
+    phase = "" if event.phase in ("call", "point") else f".{event.phase}"
+    return f"{event.name}{phase} on CPU {event.cpu}"
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+@_find.register
+def _(never: Never, record: RunRecord) -> Found:
+    window = window_of(never, record)
+    if isinstance(window, str):
+        return _unseen(window)
+    if reason := _unarmed(record, [never.event]):
+        return _unseen(reason)
+    matching = [event for event in window.events if event.matches(never.event)]
+    if matching:
+        return _failed(f"{_named(matching[0])} happened", matching[:1])
+    return _unseen(window.gap) if window.gap else _held(f"no {never.event.text}")
+
+
+@_find.register
+def _(count: Count, record: RunRecord) -> Found:
+    window = window_of(count, record)
+    if isinstance(window, str):
+        return _unseen(window)
+    if reason := _unarmed(record, [count.event]):
+        return _unseen(reason)
+    matching = [event for event in window.events if event.matches(count.event)]
+    low, high = _bounds(count)
+    if count.per == "all":
+        tallies = {"in all": len(matching)}
+    else:
+        by_cpu = Counter(event.cpu for event in matching)
+        tallies = {f"on CPU {cpu}": by_cpu[cpu] for cpu in sorted(set(window.online) | by_cpu.keys())}
+    for where, number in tallies.items():
+        too_many = high is not None and number > high
+        if too_many or (number < low and not window.gap):
+            return _failed(
+                f"{count.event.text} happened {number} times {where}, not {_range(low, high)}", matching[-4:]
+            )
+    if window.gap:
+        return _unseen(window.gap, matching)
+    return _held(
+        f"{count.event.text}: " + ", ".join(f"{number} {where}" for where, number in tallies.items()), matching
+    )
+
+
+def _bounds(count: Count) -> tuple[int, int | None]:
+    if count.is_ is not None:
+        return count.is_, count.is_
+    return count.min or 0, count.max
+
+
+def _range(low: int, high: int | None) -> str:
+    if low == high:
+        return str(low)
+    return f"at least {low}" if high is None else f"{low} to {high}"
+
+
+@_find.register
+def _(returns: Returns, record: RunRecord) -> Found:
+    selector = returns.event if returns.event.phase else replace(returns.event, phase="return")
+
+    def wrong(event: Event) -> str:
+        return (
+            ""
+            if _is_return(event, returns.is_)
+            else f"{_named(event)} = {_return_text(event)}, not {_value(returns.is_)}"
+        )
+
+    return _every(returns, selector, record, wrong, f"{selector.name} returned {_value(returns.is_)}")
+
+
+def _is_return(event: Event, wanted: int | str) -> bool:
+    value = wanted if isinstance(wanted, int) else -getattr(errno, wanted)
+    return event.errno_return == value
+
+
+def _return_text(event: Event) -> str:
+    value = event.errno_return
+    return "?" if value is None else _value(value)
+
+
+def _value(value: int | str) -> str:
+    if isinstance(value, str):
+        return f"-{value}"
+    return f"-{errno.errorcode[-value]}" if -value in errno.errorcode else str(value)
+
+
+@_find.register
+def _(arguments: Arguments, record: RunRecord) -> Found:
+    def wrong(event: Event) -> str:
+        for name, wanted in arguments.are.items():
+            found = event.args.get(name)
+            if not same_value(found, wanted):
+                return f"{_named(event)}: {name} was {found}, not {wanted}"
+        return ""
+
+    return _every(arguments, arguments.event, record, wrong, f"{arguments.event.name}: {arguments.are}")
+
+
+def _every(
+    expectation: InWindow, selector: Selector, record: RunRecord, wrong: Callable[[Event], str], text: str
+) -> Found:
+    """HELD when there is an event (on each CPU, where asked) and `wrong` says "" to all of them."""
+    window = window_of(expectation, record)
+    if isinstance(window, str):
+        return _unseen(window)
+    if reason := _unarmed(record, [selector]):
+        return _unseen(reason)
+    matching = [event for event in window.events if event.matches(selector)]
+    for event in matching:
+        if complaint := wrong(event):
+            return _failed(complaint, [event])
+    if missing := _missing(selector, matching, window.online):
+        return _unseen(missing)
+    return _held(text, matching)
+
+
+# --- outcomes, samples, messages -------------------------------------------------------------------------
+
+
+@_find.register
+def _(status: ExitStatus, record: RunRecord) -> Found:
+    for step, wanted in status.steps.items():
+        outcome = record.outcomes.get(step)
+        if outcome is None:
+            return _unseen(f"step {step!r} was not reached")
+        if outcome.result != wanted:
+            return _failed(
+                f"{step} gave {outcome.result}, not {wanted}" + (f" ({outcome.detail})" if outcome.detail else "")
+            )
+    return _held(", ".join(f"{step}: {wanted}" for step, wanted in status.steps.items()))
+
+
+@_find.register
+def _(virt: Virt, record: RunRecord) -> Found:
+    sample = record.samples.get(virt.at)
+    if sample is None:
+        return _unseen(f"sample {virt.at!r} was not taken")
+    on = {cpu for cpu, is_on in sample.virt.items() if is_on}
+    if not sample.virt:
+        return _unseen(f"sample {virt.at!r} has no registers")
+    wanted = {"all": set(sample.online), "none": set()}.get(virt.on) if isinstance(virt.on, str) else set(virt.on)
+    text = f"virtualization on at {virt.at}: CPU {_listed(sorted(on)) or 'none'}"
+    if on == wanted:
+        return _held(text)
+    return _failed(f"{text}; expected: {_listed(sorted(wanted or set())) or 'none'}")
+
+
+@_find.register
+def _(state: State, record: RunRecord) -> Found:
+    sample = record.samples.get(state.at)
+    if sample is None:
+        return _unseen(f"sample {state.at!r} was not taken")
+    if not sample.guest:
+        return _unseen(f"sample {state.at!r} has only registers: the guest could not be asked")
+    for path, wanted in state.are.items():
+        found = sample.lookup(path)
+        if not same_value(found, wanted):
+            return _failed(f"{path} was {found} at {state.at}, not {wanted}")
+    return _held(", ".join(f"{path} = {wanted}" for path, wanted in state.are.items()))
+
+
+def _console(expectation: InWindow, record: RunRecord) -> tuple[tuple[str, ...], bool] | str:
+    if expectation.during is None:
+        return record.console.lines, record.fault is None
+    first, last = expectation.during[0], expectation.during[-1]
+    found = record.console.during(first, last)
+    if found is None:
+        return f"step {first!r} did not begin"
+    # A step that ends in the reset it asked for has no end mark; the console is written by QEMU up to that reset.
+    ended = last in record.outcomes and record.outcomes[last].result == OK
+    return found[0], found[1] or ended
+
+
+@_find.register
+def _(dmesg: Dmesg, record: RunRecord) -> Found:
+    cut = _console(dmesg, record)
+    if isinstance(cut, str):
+        return _unseen(cut)
+    lines, whole = cut
+    pattern = re.compile(dmesg.present or dmesg.absent or "")
+    hit = next((message(line) for line in lines if pattern.search(line)), None)
+    if dmesg.present is not None:
+        if hit is not None:
+            return _held(f"dmesg: {hit}")
+        return _failed(f"no message {dmesg.present!r}") if whole else _unseen("the console log was cut short")
+    if hit is not None:
+        return _failed(f"dmesg: {hit}")
+    return _held(f"no message {dmesg.absent!r}") if whole else _unseen("the console log was cut short")
+
+
+@_find.register
+def _(splat: Splat, record: RunRecord) -> Found:
+    cut = _console(splat, record)
+    if isinstance(cut, str):
+        return _unseen(cut)
+    for found in find_splats(cut[0]):
+        if any(re.search(splat.matching, line) for line in found.excerpt):
+            return _held(f"{found.kind}: {found.title}")
+    return _failed(f"no splat {splat.matching!r}")
+
+
+# --- the run as a whole ----------------------------------------------------------------------------------
+
+
+def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list[Found]:
+    """What concerns every claim: splats nobody expected, an early end, a step that failed unasked."""
+    findings = []
+    if record.fault is not None and record.fault.exit == 1:
+        findings.append(_failed(record.fault.text))
+    findings += [_failed(text) for text in _unexpected_splats(record, expectations)]
+    spoken_of = {
+        step for expectation in expectations if isinstance(expectation, ExitStatus) for step in expectation.steps
+    }
+    for outcome in record.outcomes.values():
+        if outcome.result != OK and outcome.id not in spoken_of:
+            detail = f" ({outcome.detail})" if outcome.detail else ""
+            findings.append(
+                _unseen(f"step {outcome.id!r} gave {outcome.result}{detail}, which no expectation speaks of")
+            )
+    return findings
+
+
+def _unexpected_splats(record: RunRecord, expectations: Sequence[Expectation]) -> list[str]:
+    expected = [expectation.matching for expectation in expectations if isinstance(expectation, Splat)]
+    if record.expected_panic:
+        expected.append(r"sysrq: Trigger a crash|sysrq triggered crash")
+    return [
+        f"unexpected {splat.kind}: {splat.title}"
+        for splat in find_splats(record.console.lines)
+        if not any(re.search(pattern, line) for pattern in expected for line in splat.excerpt)
+    ]

@@ -1,0 +1,47 @@
+"""From a run's record to a verdict per claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.errors import Exit
+from harness.judge.findings import find, run_findings
+from harness.judge.record import RunRecord
+from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdict
+from harness.scenario.model import ClaimUse
+
+
+def judge(record: RunRecord) -> Judgement:
+    """Judges every claim of the record's scenario."""
+    expectations = record.scenario.expectations_on(record.version, record.vendor)
+    about_run = run_findings(record, expectations)
+    only = record.scenario.claims[0].claim.id if len(record.scenario.claims) == 1 else None
+    verdicts = []
+    for use in record.scenario.claims:
+        own = [
+            find(expectation, record) for expectation in expectations if (expectation.claim or only) == use.claim.id
+        ]
+        verdicts.append(_claim_verdict(use, own, about_run, record))
+    return Judgement(tuple(verdicts))
+
+
+def _claim_verdict(
+    use: ClaimUse, own: Sequence[Found], about_run: Sequence[Found], record: RunRecord
+) -> ClaimVerdict:
+    findings = [*own, *about_run]
+    if not own:
+        text = f"no expectation speaks of kernel {record.version} with {record.vendor.upper()}"
+        findings.append(Found(Finding.UNSEEN, text))
+    known = use.known.get(str(record.kernel["spec"]))
+    return ClaimVerdict(use, _verdict(findings, record), tuple(findings), known)
+
+
+def _verdict(findings: Sequence[Found], record: RunRecord) -> Verdict:
+    if record.fault is not None and record.fault.exit not in (Exit.VIOLATED, Exit.NOT_EXERCISED):
+        return Verdict.HARNESS_FAULT
+    kinds = {found.finding for found in findings}
+    if Finding.FAILED in kinds:
+        return Verdict.VIOLATED
+    if Finding.UNSEEN in kinds or record.fault is not None:
+        return Verdict.NOT_EXERCISED
+    return Verdict.CONFIRMED

@@ -1,0 +1,103 @@
+"""All that a run left behind, as the judge sees it: read from the run's folder, never from a live guest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.guest.outcome import Outcome
+from harness.observe.console_log import ConsoleLog
+from harness.observe.sample import Sample
+from harness.probes.event import Event
+from harness.scenario.functions import Vendor
+from harness.scenario.load import build_scenario
+from harness.scenario.model import Scenario
+from harness.scenario.yaml_file import read_yaml
+
+RUN_FORMAT = 1  # raised when an old judge would misread a new run
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What ended a run early: the name of the exception's type, its exit code, and its message."""
+
+    type: str
+    exit: int
+    text: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run. `lost` counts lost trace events per boot; `complete` are the boots traced to their end."""
+
+    folder: Path
+    scenario: Scenario
+    kernel: Mapping[str, Any]  # spec, release, version, key, provenance
+    engine: str
+    vendor: Vendor
+    online: tuple[int, ...]  # CPUs online when the first boot was ready
+    armed: tuple[str, ...]  # names of the probes that the kernel accepted
+    events: tuple[Event, ...] = ()
+    samples: Mapping[str, Sample] = field(default_factory=dict)
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    console: ConsoleLog = field(default_factory=lambda: ConsoleLog(()))
+    lost: Mapping[int, int] = field(default_factory=dict)
+    complete: frozenset[int] = frozenset()
+    fault: Fault | None = None
+    expected_panic: bool = False
+
+    @property
+    def version(self) -> str:
+        return str(self.kernel["version"])
+
+
+def load_record(folder: Path) -> RunRecord:
+    """Reads a run's folder. Raises UsageError when it is none, or was written by a newer harness."""
+    run = _read_run(folder)
+    return RunRecord(
+        folder=folder,
+        scenario=build_scenario(read_yaml(folder / "scenario.yaml")),
+        kernel=run["kernel"],
+        engine=run["engine"],
+        vendor=run["vendor"],
+        online=tuple(run["online"]),
+        armed=tuple(run["armed"]),
+        events=tuple(Event.from_json(line) for line in _jsonl(folder / "events.jsonl")),
+        samples={line["name"]: Sample.from_json(line) for line in _jsonl(folder / "samples.jsonl")},
+        outcomes={line["id"]: Outcome.from_json(line) for line in _jsonl(folder / "steps.jsonl")},
+        console=ConsoleLog.parse(_text(folder / "console.log")),
+        lost={int(boot): count for boot, count in run["lost"].items()},
+        complete=frozenset(run["complete"]),
+        fault=Fault(**run["fault"]) if run["fault"] else None,
+        expected_panic=run["expected_panic"],
+    )
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    try:
+        run = json.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{folder} is not the folder of a run: {path.name}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from error
+    if not isinstance(run, dict) or run.get("format") != RUN_FORMAT:
+        found = run.get("format") if isinstance(run, dict) else type(run).__name__
+        raise UsageError(f"{path} has another format", expected=f"format {RUN_FORMAT}", found=f"format {found}")
+    return run
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{path}:{number}: not JSON: {error}") from error

@@ -1,0 +1,52 @@
+"""The serial console's log: which lines belong to which boot and to which step.
+
+The harness writes `harness: begin STEP` and `harness: end STEP` to /dev/kmsg around each step, so a
+step's messages can be cut out of the console even when the guest did not survive it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# The first line of every boot (init/main.c prints linux_banner).
+_BANNER = re.compile(r"\] Linux version \S+")
+_MARK = re.compile(r"harness: (begin|end) (\S+)")
+
+
+def kmsg_mark(kind: str, what: str) -> str:
+    """The text that marks a step in the kernel log: `kmsg_mark("begin", "load")`."""
+    return f"harness: {kind} {what}"
+
+
+@dataclass(frozen=True)
+class ConsoleLog:
+    """The lines of console.log, without line ends."""
+
+    lines: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> ConsoleLog:
+        """Splits the raw bytes of a serial line (CR LF, stray CRs of progress bars) into lines."""
+        return cls(tuple(line.strip("\r") for line in text.split("\n")))
+
+    def during(self, first: str, last: str) -> tuple[tuple[str, ...], bool] | None:
+        """The lines from the begin of step `first` to the end of step `last`, and whether that end was seen.
+
+        Without an end they go up to the next kernel's banner. None when the first step never began.
+        """
+        begin = self._find("begin", first, 0)
+        if begin is None:
+            return None
+        end = self._find("end", last, begin)
+        if end is not None:
+            return self.lines[begin + 1 : end], True
+        banners = (index for index in range(begin, len(self.lines)) if _BANNER.search(self.lines[index]))
+        return self.lines[begin + 1 : next(banners, None)], False
+
+    def _find(self, kind: str, what: str, start: int) -> int | None:
+        for index in range(start, len(self.lines)):
+            match = _MARK.search(self.lines[index])
+            if match and match[1] == kind and match[2] == what:
+                return index
+        return None

@@ -1,0 +1,79 @@
+"""An event: something that the kernel under test did, at a place in a total order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.scenario.kinds import Phase, Selector
+
+
+@dataclass(frozen=True)
+class Event:
+    """One traced event.
+
+    `seq` orders the events of one boot, whatever the CPU; None means that the source has no total
+    order for it. `ret` is the raw return register as a signed 64-bit number.
+    """
+
+    boot: int  # counts from 1
+    seq: int | None
+    cpu: int
+    source: str  # tracefs
+    name: str
+    phase: Phase
+    task: str = ""
+    pid: int = 0
+    args: Mapping[str, str | int] = field(default_factory=dict)
+    ret: int | None = None
+
+    @property
+    def order(self) -> tuple[int, int] | None:
+        """Sort key across boots; None when the event is unordered."""
+        return None if self.seq is None else (self.boot, self.seq)
+
+    @property
+    def errno_return(self) -> int | None:
+        """The return value as the C `int` that kernel functions return: the low 32 bits, signed.
+
+        The upper half of RAX is undefined for an int (System V ABI, section 3.2.3).
+        """
+        return None if self.ret is None else ((self.ret & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
+
+    def matches(self, selector: Selector) -> bool:
+        """Whether `selector` selects this event."""
+        wanted_phases = (selector.phase,) if selector.phase else ("call", "point")
+        return (
+            self.name == selector.name
+            and self.phase in wanted_phases
+            and selector.cpu in (None, "each", self.cpu)
+            and all(self._has(name, value) for name, value in selector.where.items())
+        )
+
+    def _has(self, name: str, wanted: str) -> bool:
+        found: str | int | None = self.args.get(name)
+        if name in ("task", "pid"):
+            found = getattr(self, name)
+        if name == "ret" and self.ret is not None:
+            found = self.errno_return
+        return same_value(found, wanted)
+
+    def to_json(self) -> dict[str, Any]:
+        """The event as one line of events.jsonl, without what is empty."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, {}, "") or key == "seq"}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Event:
+        """The inverse of `to_json`."""
+        return cls(**data)
+
+
+def same_value(found: str | int | None, wanted: str | int) -> bool:
+    """Compares as numbers (0x10 is 16) where both are numbers, else as text."""
+    if found is None:
+        return False
+    try:
+        return int(str(found), 0) == int(str(wanted), 0)
+    except ValueError:
+        return str(found) == str(wanted)

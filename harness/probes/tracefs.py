@@ -1,0 +1,208 @@
+"""Events from the guest's own tracefs: works on any accelerator and on an unmodified kernel.
+
+The trace clock is `counter`: one atomic counter that every event on every CPU increments when it
+reserves its place in the ring buffer (kernel/trace/trace_clock.c), so its value is a total order.
+It says nothing about time. The text of trace_pipe is copied to a virtio-serial port, which QEMU
+writes to a file on the host.
+
+Sources: Documentation/trace/{ftrace,kprobetrace,events}.rst.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from harness.probes.event import Event
+from harness.scenario.kinds import Phase
+
+TRACING = "/sys/kernel/tracing"
+PORT = "/dev/virtio-ports/harness.trace"
+
+_GROUP = "harness"
+_RETURN_SUFFIX = "__return"
+
+# cpuhp: the steps of every hotplug state; console: each printk with its text, so that messages have
+# a place in the same order as function calls.
+STANDARD_TRACEPOINTS = ("cpuhp:cpuhp_enter", "cpuhp:cpuhp_exit", "printk:console")
+
+# Per CPU. A run of a scenario makes some 10-100 kB of text; a full buffer is reported as lost events.
+_BUFFER_KB = 1408
+
+
+@dataclass(frozen=True)
+class KernelProbe:
+    """A probe for one kernel: `name` is the scenario's, `symbol` the kernel's, `module` "" for vmlinux."""
+
+    name: str
+    symbol: str = ""
+    module: str = ""
+    tracepoint: str = ""
+    fetch: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def definitions(self) -> list[str]:
+        """The lines for kprobe_events: one for the call, one for the return; none for a tracepoint."""
+        if self.tracepoint:
+            return []
+        target = f"{self.module}:{self.symbol}" if self.module else self.symbol
+        arguments = "".join(f" {name}={expression}" for name, expression in self.fetch)
+        return [
+            f"p:{_GROUP}/{self.name} {target}{arguments}",
+            f"r:{_GROUP}/{self.name}{_RETURN_SUFFIX} {target} ret=$retval:x64",
+        ]
+
+
+def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
+    """A shell script for the guest that arms the probes and starts the stream.
+
+    Prints one line `refused <definition>` for each probe that the kernel refuses. The
+    stream starts with a mark that names the boot.
+    """
+    probes = list(probes)
+    lines = [
+        f"cd {TRACING}",
+        "echo 0 > tracing_on; echo > trace",
+        "echo counter > trace_clock",
+        # Flags between the CPU and the clock would only have to be parsed away.
+        "echo 0 > options/irq-info",
+        f"echo {_BUFFER_KB} > buffer_size_kb",
+        "echo 8 > /proc/sys/kernel/printk",
+    ]
+    for probe in probes:
+        for definition in probe.definitions:
+            quoted = shlex.quote(definition)
+            lines.append(f"echo {quoted} >> kprobe_events 2>/dev/null || echo refused {quoted}")
+        if probe.tracepoint:
+            path = probe.tracepoint.replace(":", "/")
+            lines.append(f"echo 1 > events/{path}/enable 2>/dev/null || echo refused {probe.tracepoint}")
+    if any(probe.definitions for probe in probes):
+        lines.append(f"echo 1 > events/{_GROUP}/enable")
+    lines += [
+        "echo 1 > tracing_on",
+        f"cat trace_pipe > {PORT} 2>/dev/null &",
+        f"echo '{mark('boot', str(boot))}' > trace_marker",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def lost_script() -> str:
+    """A shell command that prints how many events the ring buffers lost (overwritten or dropped)."""
+    return f"cat {TRACING}/per_cpu/cpu*/stats"
+
+
+def parse_lost(stats: str) -> int:
+    """Sums the counts of lost events of per_cpu/cpu*/stats (`overrun`, `dropped events`)."""
+    return sum(int(count) for count in re.findall(r"^(?:overrun|dropped events): (\d+)", stats, re.MULTILINE))
+
+
+def mark(kind: str, what: str) -> str:
+    """The text of a mark in the trace: `mark("begin", "load")`."""
+    return f"harness:{kind}:{what}"
+
+
+@dataclass
+class Trace:
+    """A parsed stream: its events in the order of `seq`, and what is wrong with it."""
+
+    events: list[Event] = field(default_factory=list)
+    lost: dict[int, int] = field(default_factory=dict)  # boot -> events lost while streaming
+    garbled: int = 0  # lines that are no event: a stream cut by a reset leaves at most one
+
+
+_LINE = re.compile(r"\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\]\s+(?P<seq>\d+): (?P<name>[\w.]+): ?(?P<rest>.*)")
+_LOST = re.compile(r"CPU:(\d+) \[LOST (\d+) EVENTS\]")
+_MARK = re.compile(r"harness:(begin|end|boot):(\S+)")
+_CPUHP_ENTER = re.compile(r"cpu: (?P<cpu>\d+) target:\s*(?P<target>\d+) step:\s*(?P<step>\d+) \((?P<function>\w+)")
+_CPUHP_EXIT = re.compile(r"cpu: (?P<cpu>\d+)\s+state:\s*(?P<state>\d+) step:\s*(?P<step>\d+) ret: (?P<ret>-?\d+)")
+_ARGUMENT = re.compile(r"(\w+)=(\"[^\"]*\"|\S+)")
+
+
+def parse_trace(lines: Iterable[str]) -> Trace:
+    """Parses the text that the guest streamed, of all boots of a run."""
+    trace = Trace()
+    boot = 0
+    for line in lines:
+        event = _parse_line(line, boot)
+        if event is not None and event.name == "boot":
+            boot = int(event.args["number"])
+        elif event is not None and boot:
+            trace.events.append(event)
+        elif lost := _LOST.search(line):
+            trace.lost[boot] = trace.lost.get(boot, 0) + int(lost[2])
+        elif event is None and line.strip() and not line.startswith("#"):
+            trace.garbled += 1
+    trace.events = list(_with_functions(sorted(trace.events, key=lambda event: event.order or (0, 0))))
+    return trace
+
+
+def _parse_line(line: str, boot: int) -> Event | None:
+    match = _LINE.match(line)
+    if match is None:
+        return None
+    name, rest = match["name"], match["rest"]
+    phase: Phase = "point"
+    args: dict[str, str | int] = {}
+    ret: int | None = None
+    if name in ("tracing_mark_write", "print"):
+        marked = _MARK.search(rest)
+        if marked is None:
+            return None
+        if marked[1] == "boot":
+            name, args = "boot", {"number": int(marked[2])}
+        else:
+            name, phase = marked[2], "begin" if marked[1] == "begin" else "end"
+    elif name == "console":
+        args = {"text": rest}
+    elif name in ("cpuhp_enter", "cpuhp_exit"):
+        args, ret = _cpuhp(name, rest)
+    elif name.endswith(_RETURN_SUFFIX):
+        name, phase = name.removesuffix(_RETURN_SUFFIX), "return"
+        ret = _signed64(dict(_ARGUMENT.findall(rest)).get("ret", "0"))
+    else:
+        phase = "call" if rest.startswith("(") else "point"
+        args = {key: value.strip('"') for key, value in _ARGUMENT.findall(rest)}
+    return Event(
+        boot=boot,
+        seq=int(match["seq"]),
+        cpu=int(match["cpu"]),
+        source="tracefs",
+        name=name,
+        phase=phase,
+        task=match["task"],
+        pid=int(match["pid"]),
+        args=args,
+        ret=ret,
+    )
+
+
+def _cpuhp(name: str, rest: str) -> tuple[dict[str, str | int], int | None]:
+    match = (_CPUHP_ENTER if name == "cpuhp_enter" else _CPUHP_EXIT).search(rest)
+    if match is None:
+        return {}, None
+    fields = match.groupdict()
+    ret = int(fields.pop("ret")) if "ret" in fields else None
+    return {key: value if key == "function" else int(value) for key, value in fields.items()}, ret
+
+
+def _signed64(text: str) -> int:
+    value = int(text, 0)
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _with_functions(events: Sequence[Event]) -> Iterator[Event]:
+    """Gives each cpuhp_exit the function of the cpuhp_enter before it: the tracepoint names only the step."""
+    running: dict[tuple[int, str | int, str | int], str | int] = {}
+    for event in events:
+        if event.name not in ("cpuhp_enter", "cpuhp_exit") or "step" not in event.args:
+            yield event
+            continue
+        key = (event.boot, event.args["cpu"], event.args["step"])
+        if event.name == "cpuhp_enter":
+            running[key] = event.args["function"]
+            yield event
+        else:
+            args = {**event.args, "function": running.get(key, "")}
+            yield Event(**{**event.__dict__, "args": args})
