@@ -1,0 +1,43 @@
+"""Events as lanes: one column per CPU, time downwards."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from harness.probes.event import Event
+
+_PHASE_SIGNS = {"call": "→ ", "return": "← ", "point": "· ", "begin": "┌ ", "end": "└ "}
+
+
+def lanes(events: Sequence[Event], marked: Sequence[Event] = ()) -> Table:
+    """A table of `events` (in the order given); those in `marked` stand out."""
+    cpus = sorted({event.cpu for event in events})
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("seq", justify="right", style="dim")
+    for cpu in cpus:
+        table.add_column(f"CPU {cpu}", no_wrap=True)
+    table.add_column("task", style="dim", no_wrap=True)
+    for event in events:
+        cells = [describe(event) if event.cpu == cpu else "" for cpu in cpus]
+        seq = "?" if event.seq is None else str(event.seq)
+        table.add_row(seq, *cells, f"{event.task}-{event.pid}", style="bold red" if event in marked else None)
+    return table
+
+
+def describe(event: Event) -> str:
+    """One event in a lane: `→ kvm_online_cpu`, `← kvm_online_cpu = -EIO`."""
+    text = _PHASE_SIGNS[event.phase] + event.name
+    if event.name == "console":
+        return text + " " + str(event.args.get("text", ""))[:60]
+    if event.args:
+        text += " " + " ".join(f"{name}={value}" for name, value in event.args.items())
+    if event.ret is not None:
+        text += f" = {_return(event.errno_return or 0)}"
+    return text
+
+
+def _return(value: int) -> str:
+    return f"-{errno.errorcode[-value]}" if -value in errno.errorcode else str(value)

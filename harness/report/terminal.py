@@ -1,0 +1,88 @@
+"""Verdicts for a person at a terminal: one table, then the evidence for what is not confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from harness.judge.verdict import ClaimVerdict, Finding, Found, Verdict
+from harness.report.lanes import lanes
+from harness.report.result import RunResult
+
+_STYLES = {
+    Verdict.CONFIRMED: "green",
+    Verdict.VIOLATED: "bold red",
+    Verdict.NOT_EXERCISED: "yellow",
+    Verdict.HARNESS_FAULT: "magenta",
+}
+_SIGNS = {Finding.HELD: "[green]✓[/]", Finding.FAILED: "[bold red]✗[/]", Finding.UNSEEN: "[yellow]?[/]"}
+
+
+def verdict_table(results: Sequence[RunResult]) -> Table:
+    """Claims down, kernels across; a cell says the verdict, and whether it was declared as known."""
+    columns = list(dict.fromkeys(result.column for result in results))
+    table = Table(header_style="bold")
+    table.add_column("scenario")
+    table.add_column("claim")
+    for column in columns:
+        table.add_column(column)
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for result in results:
+        for claim in result.judgement.claims:
+            key = (result.scenario, claim.use.claim.id)
+            rows.setdefault(key, {})[result.column] = _cell(claim)
+    previous = ""
+    for (scenario, claim_id), cells in rows.items():
+        table.add_row(
+            "" if scenario == previous else scenario, claim_id, *(cells.get(column, "") for column in columns)
+        )
+        previous = scenario
+    return table
+
+
+def _cell(claim: ClaimVerdict) -> str:
+    note = ""
+    if claim.known is not None:
+        note = " (known)" if claim.as_declared else f" (declared: {claim.known})"
+    return f"[{_STYLES[claim.verdict]}]{claim.verdict.value}[/]{note}"
+
+
+def print_results(console: Console, results: Sequence[RunResult], verbose: bool = False) -> None:
+    """The table, the evidence of each claim that is not confirmed (of all when `verbose`), and the folders."""
+    console.print(verdict_table(results))
+    for result in results:
+        for claim in result.judgement.claims:
+            if verbose or claim.verdict is not Verdict.CONFIRMED:
+                console.print(evidence(result, claim))
+        if result.fault:
+            console.print(f"[magenta]{escape(result.fault)}[/]")
+    for result in results:
+        console.print(f"[dim]{escape(result.title)}: {result.seconds:.1f} s, {result.folder}[/]", soft_wrap=True)
+
+
+def evidence(result: RunResult, claim: ClaimVerdict) -> RenderableType:
+    """A claim's text and source, and its findings with the events that prove them."""
+    head = f"[bold]{claim.use.claim.id}[/] on {result.column}: {_cell(claim)}"
+    parts: list[RenderableType] = [
+        "",
+        head,
+        f"  {escape(claim.use.claim.text)}",
+        f"  [dim]{escape(claim.use.claim.source)}[/]",
+    ]
+    if claim.known == Verdict.VIOLATED.value and claim.use.fixed_by:
+        parts.append(f"  fixed by: {escape(claim.use.fixed_by)}")
+    for found in claim.findings:
+        parts += _finding(found)
+    return Group(*parts)
+
+
+def _finding(found: Found) -> list[RenderableType]:
+    kind = f"{found.expectation.kind}: " if found.expectation else ""
+    parts: list[RenderableType] = [f"  {_SIGNS[found.finding]} {kind}{escape(found.text)}"]
+    if found.finding is Finding.FAILED and found.events:
+        parts.append(Padding(lanes(found.events, found.events), (0, 0, 0, 6)))
+    return parts
