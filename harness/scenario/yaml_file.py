@@ -19,6 +19,7 @@ import yaml
 from harness.errors import ScenarioError, UsageError
 
 _MAX_BYTES = 1 << 20  # the longest scenario so far is under 10 kB
+_MAX_DEPTH = 20  # a scenario needs 5; PyYAML takes seconds over a thousand
 
 Location = tuple[str | int, ...]
 
@@ -64,14 +65,7 @@ def read_yaml(path: Path) -> Document:
 def parse_yaml(path: Path, text: str) -> Document:
     """The same for a text that is already there; `path` only names it in messages."""
     try:
-        for event in yaml.parse(text, Loader=_CoreLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise ScenarioError(
-                    path,
-                    _line(event.start_mark),
-                    f"YAML alias *{event.anchor} is not allowed",
-                    hint="write the value out; aliases can expand without bound",
-                )
+        _refuse_bombs(path, text)
         root = yaml.compose(text, Loader=_CoreLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -81,11 +75,22 @@ def parse_yaml(path: Path, text: str) -> Document:
     if root is None:
         raise ScenarioError(path, 1, "the file is empty")
     lines: dict[Location, int] = {}
-    try:
-        data = _construct(path, root, (), lines)
-    except RecursionError as error:
-        raise ScenarioError(path, 1, "nested too deeply") from error
-    return Document(path, data, lines)
+    return Document(path, _construct(path, root, (), lines), lines)
+
+
+def _refuse_bombs(path: Path, text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_CoreLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ScenarioError(
+                path,
+                _line(event.start_mark),
+                f"YAML alias *{event.anchor} is not allowed",
+                hint="write the value out; aliases can expand without bound",
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise ScenarioError(path, _line(event.start_mark), f"nested more than {_MAX_DEPTH} deep")
 
 
 def _read_text(path: Path) -> str:

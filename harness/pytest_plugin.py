@@ -1,0 +1,1 @@
+"""`pytest scenarios/`: YAML scenarios as tests, and fixtures for tests written in Python."""

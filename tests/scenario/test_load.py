@@ -1,0 +1,149 @@
+"""Faults in scenario files: each one is named with its line, before anything boots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import Exit, ScenarioError, UsageError
+from harness.scenario.load import build_scenario, load_scenario, reference_claims, to_yaml
+from harness.scenario.model import Scenario
+from harness.scenario.yaml_file import parse_yaml
+
+GOOD = """\
+title: load and unload
+claims:
+  - {id: own, text: it loads, source: nowhere}
+kernels: [debian:6.12]
+machine: {cpus: 2}
+trace: [kvm_online_cpu, "cpuhp:cpuhp_enter", {function: kvm_shutdown, fetch: {state: "@system_state:u32"}}]
+actors:
+  loader: {load: kvm_vendor, cpu: 1}
+steps:
+  - start: loader
+  - until: loader.exit
+    within: 5s
+  - sample: loaded
+  - offline: 1
+  - unload: [kvm_vendor, kvm]
+expect:
+  - exit: {loader: OK, unload: EBUSY}
+  - order: [kvm_online_cpu.return@each, offline.begin]
+  - count: {event: kvm_online_cpu, per: cpu, is: 1}
+    during: [start, until]
+    kernels: ">=6.12"
+  - virt: {at: loaded, on: [0, 1]}
+    vendor: svm
+"""
+
+
+def load(text: str) -> Scenario:
+    return build_scenario(parse_yaml(Path("x.yaml"), text))
+
+
+def test_good_scenario_resolves_and_loads_again_as_the_same() -> None:
+    scenario = load(GOOD)
+    assert [step.id for step in scenario.steps] == ["start", "until", "sample", "offline", "unload"]
+    assert scenario.actors["loader"].cpu == 1
+    assert load(to_yaml(scenario)) == scenario
+
+
+def test_expectations_are_limited_to_their_kernels_and_vendor() -> None:
+    scenario = load(GOOD)
+    assert [e.kind for e in scenario.expectations_on("6.1.0", "vmx")] == ["exit", "order"]
+    assert [e.kind for e in scenario.expectations_on("7.3.4", "svm")] == ["exit", "order", "count", "virt"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "what"),
+    [
+        ("machine: {cpus: 2}", "machine: {cpu: 2}", 5, "unknown key 'cpu'"),
+        ("machine: {cpus: 2}", "machine: {cpus: many}", 5, "cpus: Input should be a valid integer"),
+        ("title: load", "titel: load", 1, "unknown key 'titel'"),
+        ("kernels: [debian:6.12]", "kernels: []", 4, "'kernels' is missing or empty"),
+        ("  - start: loader", "  - strat: loader", 10, "unknown step strat"),
+        ("  - start: loader", "  - start: loader\n    load: kvm", 10, "more than one step"),
+        ("  - start: loader", "  - start: lader", 10, "there is no actor 'lader'"),
+        ("within: 5s", "within: soon", 12, "'soon' is not a duration"),
+        ("until: loader.exit", "until: other.exit", 11, "actor 'other' has not been started"),
+        ("- sample: loaded", "- sample: 7", 13, "7 is not an id"),
+        ("- sample: loaded", "- {sample: loaded, id: start}", 10, "duplicate id 'start'"),
+        ("- offline: 1", "- offline: 2", 14, "there is no CPU 2"),
+        ("unload: EBUSY}", "unlaod: EBUSY}", 17, "there is no step 'unlaod'"),
+        ("unload: EBUSY}", "unload: EBUZY}", 17, "'EBUZY' is not an errno name"),
+        ("at: loaded", "at: reloaded", 22, "there is no sample 'reloaded'"),
+        ("[kvm_online_cpu.return@each", "[kvm_onlin_cpu.return@each", 18, "no traced event 'kvm_onlin_cpu'"),
+        ("  - exit:", "  - exits:", 17, "unknown expectation exits"),
+        ("is: 1}", "is: 1, min: 1}", 19, "give either `is`"),
+        ('kernels: ">=6.12"', "kernels: newest", 21, "not a range of kernel versions"),
+        ("{id: own, text: it loads, source: nowhere}", "no-such-claim", 3, "unknown claim 'no-such-claim'"),
+        ("actors:", "actors:\n  idle: {run: 'true'}", 8, "actor 'idle' is never started"),
+        ("actors:", "points:\n  p: {function: f}\nactors:", 8, "a task held at 'p' would never be waited for"),
+        ("  - start: loader", "  - release: p\n  - start: loader", 10, "no step before this one holds it"),
+    ],
+)
+def test_fault_is_named_with_its_line(old: str, new: str, line: int, what: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ScenarioError) as caught:
+        load(GOOD.replace(old, new, 1))
+    assert f"x.yaml:{line}: " in str(caught.value)
+    assert what in str(caught.value)
+    assert caught.value.exit is Exit.USAGE
+
+
+def test_all_faults_are_listed_at_once() -> None:
+    with pytest.raises(ScenarioError) as caught:
+        load(GOOD.replace("cpus: 2", "cpus: x").replace("within: 5s", "within: x"))
+    assert "x.yaml:5:" in str(caught.value)
+    assert "x.yaml:12:" in str(caught.value)
+
+
+def test_claim_without_expectation() -> None:
+    text = GOOD.replace("kernels: [", "  - {id: other, text: t, source: s}\nkernels: [", 1)
+    with pytest.raises(ScenarioError, match="no expectation decides claim 'other'"):
+        load(text.replace("  - exit:", "  - claim: own\n    exit:"))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("a: &x [1]\nb: *x\n", 2, r"alias \*x is not allowed"),
+        ("a: 1\na: 2\n", 2, "duplicate key 'a'"),
+        ("a: [1\n", 2, "not YAML"),
+        ("a: !!python/object:os.system x\n", 1, "tag"),
+        ("", 1, "the file is empty"),
+        ("- 1\n", 1, "a scenario is a mapping"),
+        ("[" * 5000, 1, "nested more than 20 deep"),
+    ],
+)
+def test_bad_yaml(text: str, line: int, what: str) -> None:
+    with pytest.raises(ScenarioError, match=what) as caught:
+        load(text)
+    assert caught.value.line == line
+
+
+def test_alias_bomb_is_refused_before_it_expands() -> None:
+    levels = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10) if i else 'x'}]\n" for i in range(12))
+    with pytest.raises(ScenarioError, match="alias"):
+        load(levels)
+
+
+def test_numbers_with_a_dot_stay_text() -> None:
+    assert parse_yaml(Path("x"), "v: 6.10\non: off\n").data == {"v": "6.10", "on": "off"}
+
+
+def test_missing_file() -> None:
+    with pytest.raises(UsageError, match=r"cannot read .*No such file"):
+        load_scenario(Path("no/such.yaml"))
+
+
+def test_not_text(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        load_scenario(tmp_path / "x.yaml")
+
+
+def test_reference_claims_are_all_there() -> None:
+    claims = reference_claims()
+    assert sorted(claim.number or 0 for claim in claims.values()) == list(range(1, 28))
