@@ -110,7 +110,7 @@ def groups(spec: MachineSpec, engine: Engine, files: BootFiles, run: Path, wirin
                 *("-serial", "chardev:console"),
             ),
         ),
-        Group("QMP", ("-chardev", f"{wiring.qmp},id=qmp", "-mon", "chardev=qmp,mode=control")),
+        Group("QMP", ("-chardev", f"{wiring.qmp},id=chr-qmp", "-object", "monitor-qmp,id=qmp,chardev=chr-qmp")),
         Group(
             "the tracer's way out, which needs neither network nor a living SSH server",
             (

@@ -21,9 +21,10 @@ from harness.machine.bell import Bell
 
 
 class Sign(enum.Enum):
-    """Lines that mean something to the machine itself."""
+    """Lines that mean something to the machine itself: those of the guest image's init, and the kernel's panic."""
 
     READY = re.compile(r"harness: ready (?P<uptime>[\d.]+)")
+    CRASH_KERNEL = re.compile(r"harness: crash kernel (?P<uptime>[\d.]+)")
     FAILED = re.compile(r"harness: failed (?P<what>.*)")
     # kernel/panic.c. The second line of a panic, "---[ end Kernel panic - not syncing …", is the same panic.
     PANIC = re.compile(r"(?<!end )Kernel panic - not syncing: ?(?P<what>.*)")
@@ -54,7 +55,7 @@ class Console:
         self._bell = bell
         self._lines: list[Line] = []
         self._signs: list[Seen] = []
-        self._last = time.monotonic()
+        self._began = time.monotonic()
         self._spawn = SocketSpawn(sock, timeout=None)
         self._thread = threading.Thread(target=self._read, name="console", daemon=True)
         self._thread.start()
@@ -65,9 +66,9 @@ class Console:
         return len(self._lines)
 
     @property
-    def quiet_for(self) -> float:
-        """Seconds since the last complete line, or since the start."""
-        return time.monotonic() - self._last
+    def last_at(self) -> float:
+        """The monotonic time of the last complete line; of the start before the first."""
+        return self._lines[-1].at if self._lines else self._began
 
     def lines(self, since: int = 0) -> list[Line]:
         return self._lines[since:]
@@ -76,9 +77,13 @@ class Console:
         """The last `lines` lines after position `since`, as evidence."""
         return "\n".join(line.text for line in self._lines[since:][-lines:])
 
-    def sign(self, sign: Sign, since: int = 0) -> Seen | None:
-        """The first `sign` at or after position `since`."""
-        return next((seen for seen in self._signs if seen.sign is sign and seen.line.number >= since), None)
+    def signs(self, since: int = 0) -> dict[Sign, Seen]:
+        """Each sign that was seen at or after position `since`, where it was seen first."""
+        found: dict[Sign, Seen] = {}
+        for seen in self._signs:
+            if seen.line.number >= since:
+                found.setdefault(seen.sign, seen)
+        return found
 
     def find(self, pattern: str | re.Pattern[str], since: int = 0) -> Line | None:
         """The first line at or after position `since` in which `pattern` is found."""
@@ -91,6 +96,16 @@ class Console:
     def send_line(self, text: str) -> None:
         """Types `text` and Enter."""
         self._spawn.sendline(text)
+
+    def settle(self, deadline: Deadline, quiet_s: float) -> None:
+        """Returns when nothing new came for `quiet_s` seconds, or at the deadline: for a guest that has stopped."""
+        while not deadline.expired and time.monotonic() - self.last_at < quiet_s:
+            time.sleep(quiet_s / 10)
+
+    def wait_end(self, seconds: float) -> bool:
+        """Whether QEMU closed its end, and all that it had written was read, within `seconds`."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def close(self) -> None:
         """Ends the connection and the reader; what was read stays. Safe more than once."""
@@ -114,5 +129,4 @@ class Console:
             if match:
                 self._signs.append(Seen(sign, line, next(iter(match.groups()), "")))
         self._lines.append(line)
-        self._last = line.at
         self._bell.ring()

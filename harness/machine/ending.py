@@ -1,0 +1,59 @@
+"""How a boot of the guest ended, and whose fault that is."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from harness.errors import HarnessError, HostFault, KernelFault
+
+
+class EndingKind(enum.StrEnum):
+    RUNNING = "running"  # it did not
+    RESET = "reset"
+    POWER_OFF = "power-off"
+    PANIC = "panic"
+    SILENT = "silent"  # nothing on the console, no answer on SSH's port
+    SSH_LOST = "ssh-lost"  # the kernel lives, its SSH server does not answer
+    QEMU_DIED = "qemu-died"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What became of one boot: `text` for people, `evidence` from the console or from QEMU's own output."""
+
+    kind: EndingKind
+    boot: int  # counts from 1
+    text: str
+    evidence: str = ""
+
+    def fault(self) -> HarnessError:
+        """The exception that puts the blame where it belongs."""
+        return _FAULT[self.kind](self)
+
+
+class GuestEnded(KernelFault):
+    """The kernel panicked, reset, switched off or hung, and no step had asked for that."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.text, evidence=ending.evidence)
+        self.ending = ending
+
+
+class GuestOutOfReach(HostFault):
+    """QEMU died, or SSH did while the kernel goes on: nothing that proves the kernel wrong."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.text, evidence=ending.evidence)
+        self.ending = ending
+
+
+_FAULT: dict[EndingKind, type[GuestEnded] | type[GuestOutOfReach]] = {
+    EndingKind.RUNNING: GuestOutOfReach,
+    EndingKind.RESET: GuestEnded,
+    EndingKind.POWER_OFF: GuestEnded,
+    EndingKind.PANIC: GuestEnded,
+    EndingKind.SILENT: GuestEnded,
+    EndingKind.SSH_LOST: GuestOutOfReach,
+    EndingKind.QEMU_DIED: GuestOutOfReach,
+}

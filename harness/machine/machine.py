@@ -1,0 +1,383 @@
+"""A machine from its start until nothing of it is left."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from harness.deadline import Deadline
+from harness.errors import DeadlineExceeded, HarnessError, HostFault, KernelFault
+from harness.machine import argv, diagnosis, registers
+from harness.machine.argv import BootFiles, Group, MachineSpec, Wiring
+from harness.machine.bell import Bell
+from harness.machine.console import Console, Line, Seen, Sign
+from harness.machine.ending import Ending, EndingKind
+from harness.machine.engine import Engine
+from harness.machine.live import Boot, Live
+from harness.machine.qemu import QemuProcess
+from harness.machine.qmp import Qmp, QmpLost
+from harness.machine.registers import CpuRegisters
+from harness.machine.state import ENDED, State
+from harness.machine.toolchain import Qemu
+
+T = TypeVar("T")
+
+# A boot under TCG with `quiet` prints nothing for 5 s here; a machine six times slower is still not silent.
+SILENCE_S = 30.0
+
+_QUIT_S = 3.0
+_DEATH_S = 2.0  # between QEMU closing its connections and its exit status
+_FORWARD = re.compile(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
+
+# The call that leads into a state, for the message to somebody who is not there yet.
+_LEADS_TO = {
+    State.CREATED: "use a new Machine",
+    State.BOOTING: "call start() or continue_boot() first",
+    State.RUNNING: "call wait_ready() first",
+    State.SUSPENDED: "suspend the guest and call wait_suspended() first",
+    State.RESET: "reboot the guest and call wait_reset() first",
+}
+
+
+class WrongState(HostFault):
+    """A call that the machine cannot carry out in the state that it is in."""
+
+
+class UnplugRefused(KernelFault):
+    """The guest did not give a vCPU back."""
+
+
+class Machine:
+    """A QEMU with its console, QMP and forwarded SSH port, as a context manager.
+
+        with Machine(spec, engine, qemu, files, run) as machine:
+            machine.start(deadline)
+            machine.wait_ready(deadline)
+
+    `run` is an existing folder; qemu.sh (the pasteable command), qemu.log, console.log, qmp.jsonl and trace.txt are
+    written there. Every wait ends early, with the fitting exception, when the guest ends in a way that neither the
+    waiting call nor `expect` named.
+    """
+
+    def __init__(self, spec: MachineSpec, engine: Engine, qemu: Qemu, files: BootFiles, run: Path) -> None:
+        self.spec = spec
+        self.engine = engine
+        self.run = run.absolute()
+        self._qemu = qemu
+        self._files = BootFiles(files.kernel.absolute(), files.initrd.absolute())
+        self._live: Live | None = None
+        self._cleanup = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # How it is
+
+    @property
+    def state(self) -> State:
+        return self._live.state if self._live else State.CREATED
+
+    @property
+    def boot(self) -> Boot:
+        """The present boot: its number, and where it begins in the console's lines and QMP's events."""
+        return self._started.boot
+
+    @property
+    def console(self) -> Console:
+        return self._started.console
+
+    @property
+    def qmp(self) -> Qmp:
+        return self._started.qmp
+
+    @property
+    def ssh_port(self) -> int:
+        """The port on 127.0.0.1 that leads to the guest's port 22."""
+        return self._started.ssh_port
+
+    def expect(self, *states: State) -> None:
+        """From now until the next boot, the guest may end like this without it being a fault."""
+        self._live = self._started.expecting(*states)
+
+    def check(self, *allowed: State) -> State:
+        """The state, unless the guest ended as neither `expect` nor `allowed` says.
+
+        Raises GuestEnded (panic, reset, power-off) or GuestOutOfReach (QEMU died).
+        """
+        live = self._started
+        state = live.state
+        if state in ENDED and state not in live.boot.expected.union(allowed):
+            raise diagnosis.ending(live, state).fault()
+        return state
+
+    def diagnose(self, deadline: Deadline) -> Ending:
+        """How the guest is, for somebody who does not hear from it any more."""
+        return diagnosis.diagnose(self._started, deadline)
+
+    # From start to end
+
+    def start(self, deadline: Deadline) -> None:
+        """Starts QEMU; the guest begins to boot. Raises GuestOutOfReach with QEMU's words when it dies at once."""
+        self._require("start", State.CREATED)
+        try:
+            self._start(deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def wait_ready(self, deadline: Deadline) -> float:
+        """Waits until the guest image's init says that the guest is ready; returns the guest's uptime in seconds.
+
+        Raises HostFault for an init that failed, GuestEnded for a kernel that panicked, reset, switched off or went
+        silent, GuestOutOfReach when QEMU died, DeadlineExceeded for a guest that is slow but prints.
+        """
+        self._require("wait_ready", State.BOOTING, State.RUNNING)
+
+        def look() -> Seen | None:
+            self.check()
+            signs = self._started.signs()
+            if Sign.FAILED in signs:
+                raise self._init_failed(signs[Sign.FAILED])
+            quiet = self._started.quiet_for()
+            if quiet > SILENCE_S and Sign.READY not in signs:
+                raise diagnosis.silent(self._started, f"it booted, and printed nothing for {quiet:.0f} s").fault()
+            return signs.get(Sign.READY)
+
+        return float(self._wait_for(look, deadline).detail)
+
+    def wait(self, *wanted: State, deadline: Deadline) -> State:
+        """Waits until the machine is in one of the states `wanted`, which are then no fault.
+
+        Raises what `check` raises; GuestEnded when the time is up and the guest is silent; else DeadlineExceeded.
+        """
+
+        def look() -> State | None:
+            state = self.check(*wanted)
+            return state if state in wanted else None
+
+        return self._wait_for(look, deadline)
+
+    def wait_reset(self, deadline: Deadline) -> None:
+        """Waits for the guest's reset. QEMU is then paused at it, with the registers as the reset found them."""
+        self.wait(State.RESET, deadline=deadline)
+
+    def wait_power_off(self, deadline: Deadline) -> None:
+        """Waits for the guest's power-off. QEMU is then paused at it."""
+        self.wait(State.OFF, deadline=deadline)
+
+    def wait_suspended(self, deadline: Deadline) -> None:
+        """Waits until the guest sleeps in S3."""
+        self.wait(State.SUSPENDED, deadline=deadline)
+
+    def wait_panicked(self, deadline: Deadline) -> str:
+        """Waits for a panic, also for one that a crash kernel has taken over already; returns its message."""
+        self.wait(State.PANICKED, State.CRASH_KERNEL, deadline=deadline)
+        return self._started.signs()[Sign.PANIC].detail
+
+    def wait_crash_kernel(self, deadline: Deadline) -> None:
+        """Waits until the crash kernel's init reports. Its only door is the console."""
+        self.expect(State.PANICKED)
+        self.wait(State.CRASH_KERNEL, deadline=deadline)
+
+    def wait_console(self, pattern: str | re.Pattern[str], deadline: Deadline, since: int | None = None) -> Line:
+        """The first console line, of this boot or from position `since` on, in which `pattern` is found."""
+        begin = self.boot.console if since is None else since
+
+        def look() -> Line | None:
+            line = self.console.find(pattern, begin)
+            if line is None:
+                self.check()
+            return line
+
+        return self._wait_for(look, deadline)
+
+    def wake_up(self, deadline: Deadline) -> None:
+        """Wakes the guest from S3, and returns when the machine is awake; the kernel still has to resume."""
+        self._require("wake_up", State.SUSPENDED)
+        since = self.qmp.position
+        self.qmp.execute("system_wakeup", deadline)
+        self.qmp.wait_event(("WAKEUP",), deadline, since)
+
+    def begin_boot(self) -> None:
+        """What comes from now on belongs to the next boot. For a boot without a reset: call it just before kexec."""
+        self._live = self._started.next_boot()
+
+    def continue_boot(self, deadline: Deadline) -> None:
+        """Boots the same machine again after its reset, power-off or panic; the boot's number counts up."""
+        self._require("continue_boot", State.RESET, State.OFF, State.PANICKED, State.CRASH_KERNEL)
+        # With reboot=shutdown QEMU would take its own system_reset for a shutdown.
+        self.qmp.execute("set-action", deadline, {"reboot": "reset"})
+        self.begin_boot()
+        self.qmp.execute("system_reset", deadline)
+        self.qmp.execute("cont", deadline)
+        self._pass_firmware(deadline)
+        self.qmp.execute("set-action", deadline, {"reboot": "shutdown"})
+
+    def close(self) -> None:
+        """Ends QEMU, politely and then not, and reaps it. Safe in every state, more than once."""
+        if self._live is not None and self._live.process.returncode is None:
+            with contextlib.suppress(HarnessError):
+                self._live.qmp.execute("quit", Deadline.after(_QUIT_S, "QEMU's quit"))
+                self._live.process.wait(_QUIT_S)
+        self._cleanup.close()
+
+    # From outside the guest
+
+    def registers(self, deadline: Deadline) -> tuple[CpuRegisters, ...]:
+        """The control registers of every vCPU, also while the machine is paused at its reset or asleep."""
+        return registers.parse(self.qmp.human("info registers -a", deadline))
+
+    def virtualization(self, deadline: Deadline) -> Mapping[int, bool]:
+        """Per vCPU, whether the engine's extension is on (EFER.SVME or CR4.VMXE)."""
+        return {cpu.cpu: self.engine.extension.on(cpu) for cpu in self.registers(deadline)}
+
+    def pause(self, deadline: Deadline) -> None:
+        """Stops all vCPUs where they are."""
+        self.qmp.execute("stop", deadline)
+
+    def resume(self, deadline: Deadline) -> None:
+        """Lets the vCPUs go on after `pause`."""
+        self._require("resume", State.BOOTING, State.RUNNING, State.PANICKED, State.CRASH_KERNEL)
+        self.qmp.execute("cont", deadline)
+
+    def dump(self, path: Path, deadline: Deadline) -> None:
+        """Writes the guest's memory to `path` as an ELF core, for crash or drgn."""
+        self.qmp.execute("dump-guest-memory", deadline, {"paging": False, "protocol": f"file:{path.absolute()}"})
+
+    def plug_cpu(self, deadline: Deadline) -> str:
+        """Plugs a vCPU into the first free place; returns its device's name. The guest has to put it online.
+
+        Raises WrongState when all max_cpus are there.
+        """
+        self._require("plug_cpu", State.RUNNING)
+        places = self.qmp.execute("query-hotpluggable-cpus", deadline)
+        for index, place in enumerate(sorted(places, key=lambda place: sorted(place["props"].items(), reverse=True))):
+            if "qom-path" not in place:
+                name = f"cpu{index}"
+                self.qmp.execute("device_add", deadline, {"driver": place["type"], "id": name, **place["props"]})
+                return name
+        raise WrongState(
+            "plug_cpu found no place for a vCPU",
+            expected=f"fewer than max_cpus = {self.spec.possible_cpus} vCPUs",
+            hint="raise max_cpus of the machine",
+        )
+
+    def unplug_cpu(self, name: str, deadline: Deadline) -> None:
+        """Asks the guest to give back the vCPU `name` of `plug_cpu`, and waits until it is gone.
+
+        Raises UnplugRefused when the guest does not within `deadline`.
+        """
+        self._require("unplug_cpu", State.RUNNING)
+        since = self.qmp.position
+        self.qmp.execute("device_del", deadline, {"id": name})
+
+        def look() -> bool | None:
+            self.check()
+            deleted = self.qmp.events(("DEVICE_DELETED",), since)
+            return any(event.data.get("device") == name for event in deleted) or None
+
+        try:
+            self._started.bell.wait_for(look, deadline)
+        except DeadlineExceeded as error:
+            raise UnplugRefused(
+                f"the guest did not give back vCPU {name}", evidence=diagnosis.excerpt(self._started)
+            ) from error
+
+    # Tools
+
+    @property
+    def _started(self) -> Live:
+        if self._live is None:
+            raise WrongState("the machine is not started", hint="call start() first")
+        return self._live
+
+    def _require(self, call: str, *states: State) -> None:
+        """Raises WrongState unless the machine is in one of `states`; an unexpected ending is that ending's fault."""
+        state = self.check(*states) if self._live else State.CREATED
+        if state not in states:
+            raise WrongState(
+                f"{call}() needs a machine that is {' or '.join(wanted.value for wanted in states)}",
+                found=f"it is {state.value}",
+                hint=next((_LEADS_TO[wanted] for wanted in states if wanted in _LEADS_TO), ""),
+            )
+
+    def _wait_for(self, look: Callable[[], T | None], deadline: Deadline) -> T:
+        """Waits for `look`'s answer; when time is up, tells a silent guest from one that merely takes longer."""
+        live = self._started
+        try:
+            return live.bell.wait_for(look, deadline)
+        except DeadlineExceeded as error:
+            found = diagnosis.diagnose(live, deadline)
+            if found.kind is EndingKind.SILENT:
+                raise found.fault() from error
+            raise deadline.exceeded(f"{found.text}; the machine is {live.state.value}\n{found.evidence}") from error
+
+    def _start(self, deadline: Deadline) -> None:
+        self._write_script()
+        console_end, console_qemu = socket.socketpair()
+        qmp_end, qmp_qemu = socket.socketpair()
+        bell = Bell()
+        with console_qemu, qmp_qemu:  # once QEMU has them: ours would keep the connections open after its end
+            fds = (console_qemu.fileno(), qmp_qemu.fileno())
+            command = argv.argv(self._qemu, self._groups(argv.inherited(*fds)))
+            process = QemuProcess(command, self.run / "qemu.log", fds, bell)
+            self._cleanup.callback(process.kill)
+        console = Console(console_end, bell)
+        self._cleanup.callback(console.close)
+        qmp = Qmp(self.run / "qmp.jsonl", bell)
+        self._cleanup.callback(qmp.close)
+        self._live = Live(process, console, qmp, bell, Boot(1, time.monotonic()))
+        self._live = dataclasses.replace(self._live, ssh_port=self._connect(qmp_end, deadline))
+
+    def _connect(self, qmp_end: socket.socket, deadline: Deadline) -> int:
+        """Connects QMP, and asks which port the host's kernel chose for SSH."""
+        try:
+            self.qmp.connect(qmp_end, deadline)
+            forwards = self.qmp.human("info usernet", deadline)
+        except QmpLost:
+            if not self._started.process.wait(_DEATH_S):
+                raise
+            raise diagnosis.ending(self._started, State.GONE).fault() from None
+        match = _FORWARD.search(forwards)
+        if match is None:
+            raise HostFault("QEMU does not say which port it forwards to SSH", found=forwards)
+        return int(match[1])
+
+    def _write_script(self) -> None:
+        path = self.run / "qemu.sh"
+        path.write_text(argv.script(self._qemu, self._groups(argv.BY_HAND)))
+        path.chmod(0o755)
+
+    def _groups(self, wiring: Wiring) -> tuple[Group, ...]:
+        return argv.groups(self.spec, self.engine, self._files, self.run, wiring)
+
+    def _pass_firmware(self, deadline: Deadline) -> None:
+        """Lets SeaBIOS reset once more: after a warm reset it restores its own image and starts over (its
+        src/resume.c, tryReboot). Measured 60 ms after `cont`; a kernel's first line comes long after that."""
+        boot = self.boot
+
+        def look() -> bool | None:
+            self.check()
+            by_guest = any(event.data["guest"] for event in self.qmp.events(("RESET",), boot.events))
+            return by_guest or self.console.position > boot.console or None
+
+        self._wait_for(look, deadline)
+
+    def _init_failed(self, failed: Seen) -> HostFault:
+        return HostFault(
+            f"the guest's init failed: {failed.detail}",
+            hint="the kernel lacks an option that the guest image needs, or the image a module",
+            evidence=diagnosis.excerpt(self._started),
+        )
