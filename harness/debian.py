@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from debian.deb822 import Packages
 from debian.debian_support import Version
@@ -65,6 +66,11 @@ class Package:
     size: int  # bytes of the .deb
     sha256: str  # of the .deb
     depends: tuple[str, ...] = ()  # names; the first of each set of alternatives
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Package:
+        """The package whose `dataclasses.asdict` was stored as `fields`."""
+        return cls(**{**fields, "depends": tuple(fields["depends"])})
 
     @property
     def release(self) -> Release:

@@ -1,0 +1,222 @@
+"""tree:PATH and git:PATH@REV, kernels compiled here from source.
+
+The user's tree is only read. A snapshot of it becomes a git tree object in a repository of the cache (which is the
+content address), is checked out into a directory of the cache, patched there, and compiled into an object directory
+beside it. Git writes only the files that differ, so both stay incremental from one snapshot to the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness import paths, process, progress
+from harness.cache import disk_full_is_a_host_fault, locked
+from harness.deadline import Deadline
+from harness.errors import UsageError
+from harness.kernels import kconfig, patches
+from harness.kernels.modules import compiler_errors
+from harness.kernels.source import Recipe, Source
+from harness.kernels.store import Parts
+
+_DEFCONFIG = "x86_64_defconfig"
+
+# Without these the version string, and so the bytes, would name the user, the host and the time of the build.
+_REPRODUCIBLE = (
+    "KBUILD_BUILD_USER=harness",
+    "KBUILD_BUILD_HOST=harness",
+    "KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 1970",
+)
+
+
+class BuiltSource(Source):
+    """A source tree that becomes a kernel by make."""
+
+    def check(self, recipe: Recipe) -> None:
+        if recipe.modules_only:
+            raise self.refuse("modules_only is for debian: kernels", "leave it out: builds of a tree are incremental")
+        if not self.path.is_dir():
+            raise UsageError(f"{self.spec}: {self.path} is not a directory", expected="a kernel source tree")
+
+    @property
+    def path(self) -> Path:
+        return Path(self.rest).expanduser().resolve()
+
+    def make(self, identity: Mapping[str, object], recipe: Recipe, stage: Path, deadline: Deadline) -> Parts:
+        checkout = _Checkout(self.path)
+        with locked(checkout.lock, deadline), disk_full_is_a_host_fault(paths.cache_dir()):
+            checkout.switch(str(identity["tree"]), deadline)
+            for patch in recipe.patches:
+                patches.apply(patch, checkout.source, deadline)
+            build = _Build(self.spec, checkout)
+            config = build.configure(self.base_config(), recipe, deadline)
+            build.compile(config, deadline)
+            return build.install(stage, config, {**identity, **recipe.provenance}, deadline)
+
+    def base_config(self) -> bytes | None:
+        """The .config to start from; None for x86_64_defconfig."""
+        return None
+
+
+class TreeSource(BuiltSource):
+    scheme = "tree"
+    example = "tree:/home/me/linux"
+
+    def identity(self, deadline: Deadline, *, update: bool) -> Mapping[str, object]:
+        if not (self.path / "Kconfig").is_file():
+            raise UsageError(f"{self.spec}: {self.path} is not a kernel source tree", expected="a Kconfig file in it")
+        checkout = _Checkout(self.path)
+        with locked(checkout.lock, deadline), disk_full_is_a_host_fault(paths.cache_dir()):
+            tree = checkout.snapshot(deadline)
+        config = self.base_config()
+        return {"tree": tree, "config": hashlib.sha256(config).hexdigest() if config else _DEFCONFIG}
+
+    def base_config(self) -> bytes | None:
+        try:
+            return (self.path / ".config").read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+class GitSource(BuiltSource):
+    scheme = "git"
+    example = "git:/home/me/linux@v6.18"
+
+    def __init__(self, spec: str) -> None:
+        super().__init__(spec)
+        self.rest, _, self.revision = self.rest.rpartition("@")
+
+    def identity(self, deadline: Deadline, *, update: bool) -> Mapping[str, object]:
+        commit = self._rev_parse("commit", deadline)
+        return {"commit": commit, "tree": self._rev_parse("tree", deadline), "config": _DEFCONFIG}
+
+    def _rev_parse(self, kind: str, deadline: Deadline) -> str:
+        if not self.rest or not self.revision:
+            raise UsageError(f"{self.spec}: no revision", expected="git:PATH@REVISION, such as " + self.example)
+        revision = f"{self.revision}^{{{kind}}}"
+        try:
+            return process.run(
+                ["git", "-C", self.path, "rev-parse", "--verify", "--quiet", revision], deadline
+            ).strip()
+        except process.ProcessFailed as error:
+            raise UsageError(
+                f"{self.spec}: {self.path} has no revision {self.revision}",
+                expected="a commit, tag or branch of a git repository",
+                evidence=error.output,
+            ) from error
+
+
+class _Checkout:
+    """The copy of one source tree in the cache. Used under its lock."""
+
+    def __init__(self, origin: Path) -> None:
+        self._origin = origin
+        self._root = (
+            paths.cache_dir() / "trees" / f"{origin.name}-{hashlib.sha256(str(origin).encode()).hexdigest()[:8]}"
+        )
+        self._git_dir = self._root / "git"
+        self.source = self._root / "source"
+        self.objects = self._root / "objects"
+        self.lock = self._root.with_name(self._root.name + ".lock")
+
+    def snapshot(self, deadline: Deadline) -> str:
+        """The git tree of the origin as it is now, untracked files included, ignored ones not."""
+        with progress.task(f"take a snapshot of {self._origin}"):
+            self._git(["add", "--all"], self._origin, "origin", deadline)
+            return self._git(["write-tree"], self._origin, "origin", deadline).strip()
+
+    def switch(self, tree: str, deadline: Deadline) -> None:
+        """Makes `source` the tree `tree`, undoing patches, and touching only the files that differ."""
+        self.source.mkdir(parents=True, exist_ok=True)
+        with progress.task(f"check out {tree[:12]}"):
+            self._git(["read-tree", "--reset", "-u", tree], self.source, "source", deadline)
+            self._git(["clean", "-dffxq"], self.source, "source", deadline)
+
+    def _git(self, arguments: list[str], work_tree: Path, index: str, deadline: Deadline) -> str:
+        """Runs git on the cache's own repository, with the objects of the origin's, if it is one, at hand."""
+        if not self._git_dir.is_dir():
+            process.run(["git", "init", "--quiet", "--bare", self._git_dir], deadline)
+        environment = {
+            "GIT_DIR": str(self._git_dir),
+            "GIT_WORK_TREE": str(work_tree),
+            "GIT_INDEX_FILE": str(self._root / f"{index}.index"),
+            "GIT_CONFIG_GLOBAL": "/dev/null",  # an excludes file of the user must not decide what is compiled
+            "GIT_CONFIG_SYSTEM": "/dev/null",
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": self._origin_objects(deadline),
+        }
+        return process.run(
+            ["git", "-c", "core.looseCompression=1", *arguments], deadline, cwd=work_tree, env=environment
+        )
+
+    def _origin_objects(self, deadline: Deadline) -> str:
+        try:
+            common = process.run(["git", "-C", self._origin, "rev-parse", "--git-common-dir"], deadline).strip()
+        except process.ProcessFailed:  # an unpacked tarball
+            return ""
+        return str((self._origin / common / "objects").resolve())
+
+
+class _Build:
+    """make in a checkout."""
+
+    def __init__(self, spec: str, checkout: _Checkout) -> None:
+        self._spec = spec
+        self._checkout = checkout
+
+    def configure(self, base: bytes | None, recipe: Recipe, deadline: Deadline) -> Mapping[str, str]:
+        """Writes the .config: `base` or the defconfig, with the fragments over it, completed by olddefconfig."""
+        dotconfig = self._checkout.objects / ".config"
+        dotconfig.parent.mkdir(exist_ok=True)
+        if base is None:
+            self._make([_DEFCONFIG], deadline)
+        else:
+            dotconfig.write_bytes(base)
+        with dotconfig.open("a") as file:
+            file.writelines(fragment.text for fragment in recipe.fragments)
+        self._make(["olddefconfig"], deadline)
+        config = kconfig.read_config(dotconfig)
+        kconfig.check(recipe.fragments, config, self._checkout.source)
+        return config
+
+    def compile(self, config: Mapping[str, str], deadline: Deadline) -> None:
+        targets = ["bzImage", "modules"] if _has_modules(config) else ["bzImage"]
+        try:
+            with progress.task(f"compile {self._spec}"):
+                self._make([f"-j{os.cpu_count()}", *targets], deadline)
+        except process.ProcessFailed as error:
+            raise UsageError(f"{self._spec} does not compile", evidence=compiler_errors(error.output)) from error
+
+    def install(
+        self, stage: Path, config: Mapping[str, str], provenance: Mapping[str, object], deadline: Deadline
+    ) -> Parts:
+        objects = self._checkout.objects
+        release = (objects / "include/config/kernel.release").read_text().strip()
+        shutil.copyfile(objects / "arch/x86/boot/bzImage", stage / "bzImage")
+        shutil.copyfile(objects / ".config", stage / "config")
+        if _has_modules(config):
+            # modules_install leaves links to the source and object directories, which move on to the next snapshot
+            where = [f"INSTALL_MOD_PATH={stage}", "INSTALL_MOD_STRIP=1", "DEPMOD=/sbin/depmod"]
+            self._make(["modules_install", *where], deadline)
+            for link in ("build", "source"):
+                (stage / "lib/modules" / release / link).unlink(missing_ok=True)
+        return Parts(
+            release=release,
+            image="bzImage",
+            config="config",
+            modules=f"lib/modules/{release}" if _has_modules(config) else None,
+            provenance={**provenance, "compiler": config.get("CONFIG_CC_VERSION_TEXT", "").strip('"')},
+        )
+
+    def _make(self, arguments: list[str], deadline: Deadline) -> None:
+        # The user's choice of compiler (CC=clang, LLVM=1) comes with the environment.
+        own_compiler = shutil.which("ccache") and not {"CC", "LLVM"} & os.environ.keys()
+        compiler = ["CC=ccache gcc"] if own_compiler else []
+        argv = ["make", "-C", str(self._checkout.source), f"O={self._checkout.objects}", *_REPRODUCIBLE, *compiler]
+        process.run([*argv, *arguments], deadline)
+
+
+def _has_modules(config: Mapping[str, str]) -> bool:
+    return config.get("CONFIG_MODULES") == "y"

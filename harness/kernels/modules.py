@@ -1,0 +1,265 @@
+"""Only the KVM modules of a Debian kernel, rebuilt with patches and loaded over the stock ones.
+
+The source is the distribution's linux-source package of exactly the kernel's version, compiled against its headers
+package. One workshop per kernel version keeps the objects: a patch compiles what it touches, and is taken out again
+afterwards. Measured on 2 cores, Debian 6.12: 41 s the first time, then about 5 s per patched file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness import paths, process, progress
+from harness.cache import locked, staged_dir
+from harness.deadline import Deadline
+from harness.debian import Archive, Package
+from harness.errors import HostFault, UsageError
+from harness.kernels import patches
+from harness.kernels.kconfig import read_config
+from harness.kernels.model import KernelVersion
+from harness.kernels.patches import Patch
+from harness.kernels.source import Recipe
+from harness.kernels.store import Entry, Parts
+from harness.kernels.toolchain import Toolchain, toolchain_for
+
+_MODULES = "arch/x86/kvm"  # where the Makefile of kvm.ko, kvm-intel.ko and kvm-amd.ko is
+_SOURCES = ("virt", _MODULES)  # what the headers packages lack of them
+_EFFECTIVE = (*_SOURCES, "include", "arch/x86/include")  # what a patch can change in the modules
+_IRRELEVANT = ("Documentation", "tools", "samples", "MAINTAINERS", "CREDITS", ".mailmap", ".gitignore")
+
+
+@dataclass(frozen=True)
+class _BuildPackages:
+    """The packages that a Debian kernel's modules are built from, all of the kernel's version."""
+
+    headers: Package
+    common: Package
+    kbuild: Package
+    source: Package
+
+    @classmethod
+    def of(cls, image: Package, deadline: Deadline) -> _BuildPackages:
+        """Raises UsageError when the archive no longer has one of them in the kernel's version."""
+        archive = Archive()
+
+        def same_version(name: str) -> Package:
+            return archive.find(name, deadline, version=image.version, suite=image.suite)
+
+        headers = same_version(image.name.replace("linux-image-", "linux-headers-"))
+        version = KernelVersion.parse(image.version)
+        return cls(
+            headers=headers,
+            common=same_version(next(name for name in headers.depends if name.endswith("-common"))),
+            kbuild=same_version(next(name for name in headers.depends if name.startswith("linux-kbuild-"))),
+            source=same_version(f"linux-source-{version.major}.{version.minor}"),
+        )
+
+    @property
+    def all(self) -> tuple[Package, ...]:
+        return (self.headers, self.common, self.kbuild, self.source)
+
+
+def make_overlay(image: Package, base: Entry, recipe: Recipe, stage: Path, deadline: Deadline) -> Parts:
+    """Builds the modules of `recipe` for the kernel of package `image`, whose entry is `base`, into `stage`.
+
+    Raises UsageError for a patch that does not apply, touches what is not in the modules, or does not compile.
+    """
+    relevant = tuple(_relevant(patch) for patch in recipe.patches)
+    workshop = _Workshop(image, base)
+    with locked(workshop.lock, deadline):
+        toolchain = workshop.prepare(deadline)
+        built = workshop.build(relevant, toolchain, deadline)
+        overlay = {path.stem.replace("-", "_"): path.name for path in built}
+        for path in built:
+            _strip(path, stage / path.name, deadline)
+        provenance = workshop.provenance(toolchain, deadline)
+    return Parts(
+        release=base.parts.release,
+        image="",
+        config="",
+        modules=None,
+        overlay=overlay,
+        base=base.key,
+        provenance={**base.parts.provenance, **recipe.provenance, **provenance},
+    )
+
+
+def remove_workshop(release: str) -> None:
+    """Removes the objects kept for the kernel `release`, if there are any."""
+    shutil.rmtree(_workshops() / release, ignore_errors=True)
+
+
+def _workshops() -> Path:
+    return paths.cache_dir() / "workshops"
+
+
+class _Workshop:
+    """Headers, sources and objects of one kernel version. Used under its lock."""
+
+    def __init__(self, image: Package, base: Entry) -> None:
+        self._image = image
+        self._base = base
+        self._release = base.parts.release
+        self._root = _workshops() / self._release
+        self.lock = self._root.with_name(f"{self._release}.lock")
+
+    def prepare(self, deadline: Deadline) -> Toolchain:
+        """Unpacks what is missing, takes out what an interrupted run left patched, and finds the compiler."""
+        if not self._is_for(self._image.version):
+            self._unpack(_BuildPackages.of(self._image, deadline), deadline)
+        self._restore()
+        config = read_config(self._headers / ".config")
+        programs = self._root / "root/usr/lib"
+        toolchain = toolchain_for(
+            config, self._packages[2], next(programs.rglob("objtool.real-x86"), programs), deadline
+        )
+        toolchain.adopt(programs.rglob("*.real-*"))
+        return toolchain
+
+    def build(self, changes: Sequence[Patch], toolchain: Toolchain, deadline: Deadline) -> list[Path]:
+        """The modules with `changes`, unstripped and only until the lock is released."""
+        try:
+            for change in changes:
+                self._remember(change)
+                patches.apply(change, self._tree, deadline)
+            what = f" with {', '.join(change.origin.name for change in changes)}" if changes else ""
+            with progress.task(f"build the KVM modules of {self._release}{what}"):
+                self._make(changes, toolchain, deadline)
+        finally:
+            self._restore()
+        built = sorted((self._tree / _MODULES).glob("*.ko"))
+        for module in built:
+            self._check_vermagic(module, deadline)
+        return built
+
+    def provenance(self, toolchain: Toolchain, deadline: Deadline) -> dict[str, object]:
+        return {
+            "build_packages": [f"{package.name} {package.version}" for package in self._packages],
+            "compiler": toolchain.describe(deadline),
+            "kernel_compiler": read_config(self._headers / ".config")["CONFIG_CC_VERSION_TEXT"].strip('"'),
+        }
+
+    @property
+    def _tree(self) -> Path:
+        """The kernel's root as patches see it: the common headers, with the modules' sources put among them."""
+        return self._root / "root/usr/src" / self._packages[1].name
+
+    @property
+    def _headers(self) -> Path:
+        return self._root / "root/usr/src" / self._packages[0].name
+
+    @property
+    def _packages(self) -> list[Package]:
+        stored = json.loads((self._root / "packages.json").read_text())
+        return [Package.from_json(fields) for fields in stored]
+
+    @property
+    def _originals(self) -> Path:
+        return self._root / "originals"
+
+    def _is_for(self, version: str) -> bool:
+        """Debian rebuilds a kernel under the same release name with another version (6.1.0-56 6.1.192-1 and -2)."""
+        return (self._root / "packages.json").is_file() and self._packages[0].version == version
+
+    def _unpack(self, packages: _BuildPackages, deadline: Deadline) -> None:
+        with staged_dir(self._root) as stage, progress.task(f"unpack headers and KVM sources of {self._release}"):
+            Archive().unpack(packages.all, stage / "root", deadline)
+            sources = stage / "root/usr/src"
+            tarball = sources / f"{packages.source.name}.tar.xz"
+            wanted = [f"{packages.source.name}/{folder}" for folder in _SOURCES]
+            into = sources / packages.common.name
+            # The archive has 62 xz blocks, so -T0 halves the 12 s.
+            process.run(
+                ["tar", "-I", "xz -dT0", "-xf", tarball, "--strip-components=1", "-C", into, *wanted], deadline
+            )
+            tarball.unlink()
+            headers = sources / packages.headers.name
+            makefile = headers / "Makefile"
+            makefile.write_text(makefile.read_text().replace("/usr/src/", f"{self._root}/root/usr/src/"))
+            # With it kbuild would want the very pahole that made the kernel's BTF. Without, the modules have no BTF,
+            # which only BPF programs miss.
+            (headers / "vmlinux").unlink(missing_ok=True)
+            fields = [asdict(package) for package in packages.all]
+            (stage / "packages.json").write_text(json.dumps(fields, indent=1))
+
+    def _make(self, changes: Sequence[Patch], toolchain: Toolchain, deadline: Deadline) -> None:
+        argv = ["make", "-C", str(self._headers), f"M={self._tree / _MODULES}", f"-j{os.cpu_count()}", "modules"]
+        try:
+            process.run([*argv, *toolchain.make_arguments], deadline, env=toolchain.environment)
+        except process.ProcessFailed as error:
+            if not changes:
+                raise
+            raise UsageError(
+                f"the KVM modules of {self._base.spec} do not compile with {', '.join(map(str, changes))}",
+                evidence=compiler_errors(error.output),
+            ) from error
+
+    def _remember(self, change: Patch) -> None:
+        """Keeps the originals of what `change` touches; a file that it makes is kept as nothing."""
+        for name in change.files:
+            original, kept = self._tree / name, self._originals / name
+            if kept.exists() or (kept.with_name(kept.name + ".absent")).exists():
+                continue
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if original.exists():
+                shutil.copyfile(original, kept)
+            else:
+                kept.with_name(kept.name + ".absent").touch()
+
+    def _restore(self) -> None:
+        """Puts the originals back, with a new time, so that make compiles them again."""
+        for kept in [path for path in self._originals.rglob("*") if path.is_file()]:
+            original = self._tree / kept.relative_to(self._originals)
+            if kept.suffix == ".absent":
+                original.with_suffix("").unlink(missing_ok=True)
+            else:
+                original.unlink(missing_ok=True)
+                shutil.copyfile(kept, original)
+        shutil.rmtree(self._originals, ignore_errors=True)
+
+    def _check_vermagic(self, module: Path, deadline: Deadline) -> None:
+        magic = process.run(["/sbin/modinfo", "-F", "vermagic", module], deadline).split()
+        if magic[:1] != [self._release]:
+            raise HostFault(
+                f"{module.name} was built for another kernel", expected=self._release, found=" ".join(magic)
+            )
+
+
+def _relevant(patch: Patch) -> Patch:
+    """`patch` without documentation and user space. Raises UsageError when the rest is not about the modules."""
+    change = patch.only(lambda name: not _below(name, _IRRELEVANT))
+    outside = [name for name in change.files if not _below(name, _EFFECTIVE)]
+    if outside or not change.diffs:
+        raise UsageError(
+            f"patch {patch} cannot be tried with modules_only: kvm",
+            expected=f"changes in {', '.join(_EFFECTIVE)}",
+            found=", ".join(outside or patch.files),
+            hint="build the whole kernel from tree: or git: instead",
+        )
+    return change
+
+
+def _below(name: str, folders: Sequence[str]) -> bool:
+    return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
+
+
+def compiler_errors(output: str) -> str:
+    """The compiler's errors with what follows them, out of a parallel make's output; its tail when there are none."""
+    lines = output.splitlines()
+    picked = {
+        at
+        for i, line in enumerate(lines)
+        if ": error: " in line or ": fatal error: " in line
+        for at in (i, i + 1, i + 2)
+    }
+    return "\n".join(lines[at] for at in sorted(picked) if at < len(lines)) or process.tail(output)
+
+
+def _strip(module: Path, dest: Path, deadline: Deadline) -> None:
+    """As `make modules_install INSTALL_MOD_STRIP=1`: kvm.ko goes from 19 MB to 2 MB."""
+    process.run(["strip", "--strip-debug", "-o", dest, module], deadline)
