@@ -1,0 +1,81 @@
+"""SSH keys of one run: made for it, kept in its folder, known to nobody else."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from harness.images import cpio
+
+_TYPE = b"ssh-ed25519"
+_CLIENT_FILE = "client_ed25519"
+_HOST_FILE = "host_ed25519"
+
+# Where guest-images/base/init has dropbear look.
+_GUEST_HOST_KEY = "etc/dropbear/host_ed25519"
+_GUEST_AUTHORIZED_KEYS = "root/.ssh/authorized_keys"
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """The key that logs in to the guest's root, and the key by which the guest proves itself."""
+
+    client: Path  # OpenSSH private key, mode 0600: `ssh -i` takes it
+    host: Path  # dropbear's private key, mode 0600
+    authorized_key: str  # the client's public key: "ssh-ed25519 AAAA…"
+    host_key: paramiko.PKey  # the guest's public key, for known_hosts
+
+    def client_key(self) -> paramiko.Ed25519Key:
+        """The client's private key, for `SSHClient.connect(pkey=…)`."""
+        return paramiko.Ed25519Key.from_private_key_file(str(self.client))
+
+
+def make_keys(folder: Path) -> RunKeys:
+    """Makes the two key pairs of a run in `folder`."""
+    client, host = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    openssh = client.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = client.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return RunKeys(
+        client=_write_private(folder / _CLIENT_FILE, openssh),
+        host=_write_private(folder / _HOST_FILE, _dropbear_key(host)),
+        authorized_key=public.decode(),
+        host_key=paramiko.Ed25519Key(data=_string(_TYPE) + _string(host.public_key().public_bytes_raw())),
+    )
+
+
+def run_overlay(keys: RunKeys) -> bytes:
+    """A cpio archive that gives a guest image the keys of a run.
+
+    The kernel unpacks concatenated archives one after the other, so the cached image holds no secret.
+    """
+    return cpio.pack(
+        (
+            cpio.directory("root", 0o700),
+            cpio.directory("root/.ssh", 0o700),
+            cpio.file(_GUEST_AUTHORIZED_KEYS, keys.authorized_key.encode() + b"\n", 0o600),
+            cpio.file(_GUEST_HOST_KEY, keys.host.read_bytes(), 0o600),
+        )
+    )
+
+
+def _write_private(path: Path, data: bytes) -> Path:
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_bytes(data)
+    return path
+
+
+def _dropbear_key(key: Ed25519PrivateKey) -> bytes:
+    """Dropbear's file format (its src/ed25519.c, buf_put_ed25519_priv_key): type, then seed and public key as one."""
+    return _string(_TYPE) + _string(key.private_bytes_raw() + key.public_key().public_bytes_raw())
+
+
+def _string(data: bytes) -> bytes:
+    """A string of the SSH protocol (RFC 4251, section 5)."""
+    return struct.pack(">I", len(data)) + data
