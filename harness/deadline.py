@@ -33,6 +33,10 @@ class Deadline:
         part = Deadline.after(seconds, what)
         return part if part.at < self.at else Deadline(self.at, f"{what} (within {self.what})")
 
+    def pause(self, seconds: float) -> None:
+        """Sleeps between two looks at something that cannot be waited for, never beyond the deadline."""
+        time.sleep(min(seconds, self.remaining()))
+
     def check(self, evidence: str = "") -> None:
         """Raises DeadlineExceeded once the moment has passed."""
         if self.expired:

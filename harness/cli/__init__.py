@@ -1,0 +1,56 @@
+"""The command line: `harness run`, `judge`, `kernels`, `doctor`, `mutants`, `bench`, `schema`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from harness import progress
+from harness.cli.doctor import doctor
+from harness.cli.judge import judge
+from harness.cli.kernels import kernels
+from harness.cli.run import run
+from harness.cli.schema import schema
+from harness.errors import Exit, HarnessError
+
+_EXITS = """
+\b
+Exit status:
+  0  every claim confirmed, or as declared with `known`
+  1  a claim is violated
+  2  the scenario or the command line is wrong; nothing was booted
+  3  the harness, QEMU or the host failed; the kernel is not to blame
+  4  something was not exercised
+"""
+
+
+@click.group(epilog=_EXITS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@click.version_option(package_name="virt-ordering-harness")
+def cli(quiet: bool) -> None:
+    """Check what a kernel patch claims about ordering, on real kernels under QEMU.
+
+    Start with `harness doctor`, then `harness run scenarios/demo.yaml`.
+    """
+    progress.set_quiet(quiet)
+
+
+for _command in (run, judge, kernels, doctor, schema):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """The console script: exit codes as documented, errors without traceback."""
+    try:
+        code = cli(standalone_mode=False)
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        code = int(error.exit)
+    except click.ClickException as error:
+        error.show()
+        code = int(Exit.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        print("harness: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)

@@ -43,22 +43,27 @@ class KernelProbe:
     fetch: tuple[tuple[str, str], ...] = ()
 
     @property
-    def definitions(self) -> list[str]:
-        """The lines for kprobe_events: one for the call, one for the return; none for a tracepoint."""
+    def definitions(self) -> list[tuple[str, ...]]:
+        """Lines for kprobe_events, for the call and for the return; of each, the first that the kernel takes.
+
+        A kernel that knows the prototype from BTF refuses $retval for a function that returns void
+        (register_syscore_ops on Debian's 6.12 and 7.3; 6.1 takes it).
+        """
         if self.tracepoint:
             return []
         target = f"{self.module}:{self.symbol}" if self.module else self.symbol
         arguments = "".join(f" {name}={expression}" for name, expression in self.fetch)
+        plain_return = f"r:{_GROUP}/{self.name}{_RETURN_SUFFIX} {target}"
         return [
-            f"p:{_GROUP}/{self.name} {target}{arguments}",
-            f"r:{_GROUP}/{self.name}{_RETURN_SUFFIX} {target} ret=$retval:x64",
+            (f"p:{_GROUP}/{self.name} {target}{arguments}",),
+            (f"{plain_return} ret=$retval:x64", plain_return),
         ]
 
 
 def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
     """A shell script for the guest that arms the probes and starts the stream.
 
-    Prints one line `refused <definition>` for each probe that the kernel refuses. The
+    Prints a line `refused <name>` for each probe that the kernel refuses. The
     stream starts with a mark that names the boot.
     """
     probes = list(probes)
@@ -70,27 +75,30 @@ def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
         "echo 0 > options/irq-info",
         f"echo {_BUFFER_KB} > buffer_size_kb",
         "echo 8 > /proc/sys/kernel/printk",
+        # The marks of the steps go through /dev/kmsg, which is rate-limited by default.
+        "echo on > /proc/sys/kernel/printk_devkmsg",
     ]
     for probe in probes:
-        for definition in probe.definitions:
-            quoted = shlex.quote(definition)
-            lines.append(f"echo {quoted} >> kprobe_events 2>/dev/null || echo refused {quoted}")
+        for alternatives in probe.definitions:
+            tries = [f"echo {shlex.quote(definition)} >> kprobe_events" for definition in alternatives]
+            lines.append(" || ".join([*tries, f"echo refused {probe.name}"]))
         if probe.tracepoint:
             path = probe.tracepoint.replace(":", "/")
-            lines.append(f"echo 1 > events/{path}/enable 2>/dev/null || echo refused {probe.tracepoint}")
+            lines.append(f"echo 1 > events/{path}/enable || echo refused {probe.name}")
     if any(probe.definitions for probe in probes):
         lines.append(f"echo 1 > events/{_GROUP}/enable")
     lines += [
         "echo 1 > tracing_on",
         f"cat trace_pipe > {PORT} 2>/dev/null &",
         f"echo '{mark('boot', str(boot))}' > trace_marker",
+        'read -r cpus < /sys/devices/system/cpu/online && echo "harness-online $cpus"',
     ]
     return "\n".join(lines) + "\n"
 
 
-def lost_script() -> str:
-    """A shell command that prints how many events the ring buffers lost (overwritten or dropped)."""
-    return f"cat {TRACING}/per_cpu/cpu*/stats"
+def finish_script(what: str) -> str:
+    """A shell script that stops tracing after a last mark, and prints the ring buffers' statistics."""
+    return f"cd {TRACING}; echo '{mark('end', what)}' > trace_marker; echo 0 > tracing_on; cat per_cpu/cpu*/stats"
 
 
 def parse_lost(stats: str) -> int:
@@ -160,7 +168,8 @@ def _parse_line(line: str, boot: int) -> Event | None:
         args, ret = _cpuhp(name, rest)
     elif name.endswith(_RETURN_SUFFIX):
         name, phase = name.removesuffix(_RETURN_SUFFIX), "return"
-        ret = _signed64(dict(_ARGUMENT.findall(rest)).get("ret", "0"))
+        value = dict(_ARGUMENT.findall(rest)).get("ret")
+        ret = _signed64(value) if value is not None else None
     else:
         phase = "call" if rest.startswith("(") else "point"
         args = {key: value.strip('"') for key, value in _ARGUMENT.findall(rest)}

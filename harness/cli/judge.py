@@ -1,0 +1,34 @@
+"""`harness judge`: verdicts of saved runs, once more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from harness.errors import worst_exit
+from harness.judge.judge import judge as judge_record
+from harness.judge.record import load_record
+from harness.report.result import RunResult, write_json
+from harness.report.terminal import print_results
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN…")
+@click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
+@click.option("-v", "--verbose", is_flag=True, help="Show the evidence of confirmed claims as well.")
+def judge(runs: tuple[Path, ...], json_file: str | None, verbose: bool) -> int:
+    """Judge saved runs again, from their folders; boots nothing.
+
+    Edit RUN/scenario.yaml to ask the same run another question.
+    """
+    results = []
+    for folder in runs:
+        record = load_record(folder)
+        results.append(RunResult.of(record, judge_record(record), seconds=0.0))
+    if json_file != "-":
+        print_results(Console(), results, verbose)
+    if json_file:
+        write_json(json_file, [result.to_json() for result in results])
+    return int(worst_exit([result.exit for result in results]))

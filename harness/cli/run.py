@@ -1,0 +1,90 @@
+"""`harness run`: scenarios to verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from harness import progress
+from harness.deadline import Deadline
+from harness.errors import worst_exit
+from harness.kernels.model import BuildOptions
+from harness.machine import toolchain
+from harness.machine.auto import choose
+from harness.report.result import RunResult, write_json
+from harness.report.terminal import print_results
+from harness.run import Job, run_job
+from harness.scenario.load import load_scenario
+
+_TOOLS_S = 600.0  # unpacking QEMU, and proving an engine by a boot
+
+
+@click.command()
+@click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO…")
+@click.option(
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar="K",
+    help="Run on this kernel instead of the scenario's (repeatable).",
+)
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="tcg-svm, kvm or auto (the first that is proven to work here).",
+)
+@click.option(
+    "--patch",
+    "patches",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Apply a patch, mailbox or quilt series to the kernel (repeatable, in order).",
+)
+@click.option(
+    "--config", "fragments", multiple=True, metavar="NAME", help="Add a fragment of kconfigs/ (source kernels)."
+)
+@click.option(
+    "--modules-only",
+    default="",
+    metavar="SUBSYSTEM",
+    help="Build only these modules (kvm) and load them in the stock kernel.",
+)
+@click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
+@click.option("-v", "--verbose", is_flag=True, help="Show the evidence of confirmed claims as well.")
+def run(
+    scenarios: tuple[Path, ...],
+    kernels: tuple[str, ...],
+    engine: str,
+    patches: tuple[Path, ...],
+    fragments: tuple[str, ...],
+    modules_only: str,
+    json_file: str | None,
+    verbose: bool,
+) -> int:
+    """Run scenarios and print a verdict per claim.
+
+    \b
+    harness run scenarios/demo.yaml
+    harness run scenarios/load.yaml --kernel debian:6.12
+    harness run scenarios/*.yaml --kernel debian:6.12 --patch series.mbox --modules-only kvm
+    harness run scenarios/load.yaml --kernel git:~/linux@my-branch --config harness
+    """
+    loaded = [load_scenario(path) for path in scenarios]
+    options = BuildOptions(patches, fragments, modules_only)
+    deadline = Deadline.after(_TOOLS_S, "QEMU and its engines")
+    qemu = toolchain.find(deadline)
+    chosen = choose(engine, qemu, deadline)
+    results: list[RunResult] = []
+    for scenario in loaded:
+        for kernel in kernels or scenario.kernels:
+            with progress.task(f"{scenario.name} on {kernel}"):
+                results.append(run_job(Job(scenario, kernel, chosen, qemu, options)))
+    if json_file != "-":
+        print_results(Console(), results, verbose)
+    if json_file:
+        write_json(json_file, [result.to_json() for result in results])
+    return int(worst_exit([result.exit for result in results]))

@@ -1,0 +1,18 @@
+"""`harness schema`: the JSON Schema of scenarios, for editors."""
+
+from __future__ import annotations
+
+import click
+
+from harness.report.result import write_json
+from harness.scenario.load import json_schema
+
+
+@click.command()
+@click.option(
+    "--json", "json_file", default="-", show_default=True, metavar="FILE", help='Where to write it ("-": stdout).'
+)
+def schema(json_file: str) -> int:
+    """Print a JSON Schema of scenario files, for completion and checks in an editor."""
+    write_json(json_file, json_schema())
+    return 0

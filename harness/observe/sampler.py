@@ -1,0 +1,45 @@
+"""Taking a sample: the registers from QEMU at any time, the rest from the guest while it can answer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from harness.deadline import Deadline
+from harness.guest.session import Session, guestctl_reply, parse_cpu_list
+from harness.machine.state import State
+from harness.observe.sample import Sample
+
+# A device node is what "misc_register last" is about; devtmpfs makes it.
+_SCRIPT = '[ -e /dev/kvm ]; echo "kvm-device $((! $?))"; exec guestctl state'
+
+
+def take_sample(name: str, session: Session, deadline: Deadline) -> Sample:
+    """A sample of the machine as it is now."""
+    guest: dict[str, Any] = {}
+    if session.machine.state is State.RUNNING:
+        guest = _guest_state(session, deadline)
+        session.online = parse_cpu_list(str(guest["online"]))
+    registers = session.machine.registers(deadline)
+    return Sample(
+        name=name,
+        boot=session.machine.boot.number,
+        virt={cpu.cpu: session.engine.extension.on(cpu) for cpu in registers},
+        registers={
+            cpu.cpu: {key: int(value) for key, value in asdict(cpu).items() if key != "cpu"} for cpu in registers
+        },
+        online=session.online,
+        guest=guest,
+    )
+
+
+def _guest_state(session: Session, deadline: Deadline) -> dict[str, Any]:
+    done = session.run(_SCRIPT, deadline)
+    state = guestctl_reply(done)
+    state["devices"] = {"kvm": int("kvm-device 1" in done.stdout)}
+    vendor = session.engine.extension.module
+    # Scenarios say kvm_vendor and mean whichever of the two the engine has.
+    for section in ("modules", "parameters"):
+        if vendor in state.get(section, {}):
+            state[section]["kvm_vendor"] = state[section][vendor]
+    return state

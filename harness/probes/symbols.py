@@ -1,0 +1,46 @@
+"""Which module a function lives in, read from the modules' symbol tables on the host, before anything boots."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterable, Mapping
+
+from elftools.elf.elffile import ELFFile
+
+from harness.images.modules import ModuleTree
+from harness.kernels.model import Kernel
+
+_SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, shndx, value, size
+_STT_FUNC = 2
+
+
+def module_of(functions: Iterable[str], kernel: Kernel, modules: Iterable[str]) -> Mapping[str, str]:
+    """For each of `functions` the one of `modules` that defines it; functions of none are left out."""
+    wanted = set(functions)
+    tree = ModuleTree(kernel)
+    found: dict[str, str] = {}
+    for name in modules:
+        if not tree.has(name) or tree.is_builtin(name):
+            continue
+        for module in tree.resolve([name]):
+            if module.name == name:
+                found |= dict.fromkeys(wanted & function_names(module.read()), name)
+    return found
+
+
+def function_names(module: bytes) -> set[str]:
+    """The names of the functions that an ELF object defines.
+
+    pyelftools finds the tables; going through 10,000 symbols of kvm.ko with it would take a second.
+    """
+    elf = ELFFile(io.BytesIO(module))
+    symbols = elf.get_section_by_name(".symtab")
+    if symbols is None:
+        return set()
+    strings = elf.get_section(symbols["sh_link"]).data()
+    names = set()
+    for name, info, _, section, _, _ in _SYMBOL.iter_unpack(symbols.data()):
+        if info & 0xF == _STT_FUNC and section:
+            names.add(strings[name : strings.index(b"\0", name)].decode())
+    return names

@@ -1,0 +1,53 @@
+"""The in-guest tracer at work: armed in every boot, finished where the boot lets it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.errors import HostFault
+from harness.guest.session import Session
+from harness.probes import tracefs
+from harness.probes.tracefs import KernelProbe
+
+_ALL = "run"  # names the mark that ends a boot's trace
+
+
+@dataclass
+class Tracer:
+    """Probes and the stream that they feed. `lost` and `complete` are per boot, as the judge wants them."""
+
+    probes: Sequence[KernelProbe]
+    stream: Path  # what QEMU writes the guest's virtio-serial port to
+    lost: dict[int, int] = field(default_factory=dict)
+    complete: set[int] = field(default_factory=set)
+
+    def arm(self, session: Session, deadline: Deadline) -> list[str]:
+        """Arms the probes in the present boot. Returns the names of those that the kernel refused."""
+        standard = [KernelProbe(name.partition(":")[2], tracepoint=name) for name in tracefs.STANDARD_TRACEPOINTS]
+        script = tracefs.arm_script(session.machine.boot.number, [*standard, *self.probes])
+        done = session.note_online(session.run(script, deadline))
+        if done.status != 0:
+            raise HostFault(
+                "the tracer could not be armed", found=done.output, hint="the kernel needs CONFIG_KPROBE_EVENTS"
+            )
+        refused = [line.removeprefix("refused ") for line in done.stdout.splitlines() if line.startswith("refused ")]
+        return list(dict.fromkeys(refused))
+
+    def finish(self, session: Session, deadline: Deadline) -> None:
+        """Ends the trace of a boot that is still alive: all that was traced is then in the stream."""
+        boot = session.machine.boot.number
+        done = session.run(tracefs.finish_script(_ALL), deadline)
+        self.lost[boot] = tracefs.parse_lost(done.stdout)
+        last = tracefs.mark("end", _ALL)
+        while not self._streamed(last):
+            deadline.check("the guest's trace does not arrive on the virtio-serial port")
+            deadline.pause(0.02)
+        self.complete.add(boot)
+
+    def _streamed(self, mark: str) -> bool:
+        with self.stream.open("rb") as file:
+            file.seek(max(0, self.stream.stat().st_size - 4096))
+            return mark.encode() in file.read()
