@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ class Job:
     kernel: str
     engine: Engine
     qemu: Qemu
-    options: BuildOptions = BuildOptions()
+    options: BuildOptions = field(default_factory=BuildOptions)
 
     @property
     def label(self) -> str:
@@ -128,6 +129,7 @@ class Run:
         version = str(self.kernel.version)
         self._meta = {
             "format": RUN_FORMAT,
+            "scenario": self.scenario.name,
             "kernel": {
                 "spec": self.job.kernel,
                 "label": self.job.label,
@@ -230,13 +232,7 @@ class Run:
             for boot, count in trace.lost.items():
                 self._meta["lost"][boot] = self._meta["lost"].get(boot, 0) + count
             with (self.folder.path / "events.jsonl").open("w") as file:
-                file.writelines(_json_line(event.to_json()) for event in trace.events)
-
-
-def _json_line(data: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(data) + "\n"
+                file.writelines(json.dumps(event.to_json()) + "\n" for event in trace.events)
 
 
 @dataclass

@@ -24,17 +24,10 @@ _TOOLS_S = 600.0  # unpacking QEMU, and proving an engine by a boot
 @click.command()
 @click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO…")
 @click.option(
-    "--kernel",
-    "kernels",
-    multiple=True,
-    metavar="K",
-    help="Run on this kernel instead of the scenario's (repeatable).",
+    "--kernel", "kernels", multiple=True, metavar="K", help="Run on this kernel, not the scenario's (repeatable)."
 )
 @click.option(
-    "--engine",
-    default="auto",
-    show_default=True,
-    help="tcg-svm, kvm or auto (the first that is proven to work here).",
+    "--engine", default="auto", show_default=True, help="tcg-svm, kvm, or auto: the first proven to work here."
 )
 @click.option(
     "--patch",
@@ -45,14 +38,9 @@ _TOOLS_S = 600.0  # unpacking QEMU, and proving an engine by a boot
     help="Apply a patch, mailbox or quilt series to the kernel (repeatable, in order).",
 )
 @click.option(
-    "--config", "fragments", multiple=True, metavar="NAME", help="Add a fragment of kconfigs/ (source kernels)."
+    "--config", "fragments", multiple=True, metavar="NAME", help="Add a fragment of kconfigs/ to the build."
 )
-@click.option(
-    "--modules-only",
-    default="",
-    metavar="SUBSYSTEM",
-    help="Build only these modules (kvm) and load them in the stock kernel.",
-)
+@click.option("--modules-only", default="", metavar="SUBSYSTEM", help="Rebuild only the modules of: kvm.")
 @click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
 @click.option("-v", "--verbose", is_flag=True, help="Show the evidence of confirmed claims as well.")
 def run(

@@ -9,9 +9,7 @@ from harness.scenario.load import json_schema
 
 
 @click.command()
-@click.option(
-    "--json", "json_file", default="-", show_default=True, metavar="FILE", help='Where to write it ("-": stdout).'
-)
+@click.option("--json", "json_file", default="-", metavar="FILE", help="Write it to FILE instead of stdout.")
 def schema(json_file: str) -> int:
     """Print a JSON Schema of scenario files, for completion and checks in an editor."""
     write_json(json_file, json_schema())

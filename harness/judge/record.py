@@ -35,6 +35,7 @@ class RunRecord:
     """A finished run. `lost` counts lost trace events per boot; `complete` are the boots traced to their end."""
 
     folder: Path
+    name: str  # of the scenario's file
     scenario: Scenario
     kernel: Mapping[str, Any]  # spec, release, version, key, provenance
     engine: str
@@ -60,6 +61,7 @@ def load_record(folder: Path) -> RunRecord:
     run = _read_run(folder)
     return RunRecord(
         folder=folder,
+        name=run["scenario"],
         scenario=build_scenario(read_yaml(folder / "scenario.yaml")),
         kernel=run["kernel"],
         engine=run["engine"],

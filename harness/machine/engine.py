@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.machine.registers import CpuRegisters
+from harness.scenario.functions import Vendor
 
 
 @dataclass(frozen=True)
 class Extension:
     """A virtualization extension of x86: its KVM module, and the register bit that says it is on."""
 
-    name: str
+    name: Vendor
     module: str
     register: str  # a field of CpuRegisters
     bit: int

@@ -41,7 +41,7 @@ class RunResult:
     def of(cls, record: RunRecord, judgement: Judgement, seconds: float) -> RunResult:
         """The result of a judged record."""
         return cls(
-            scenario=record.scenario.name,
+            scenario=record.name,
             title=record.scenario.title,
             kernel=str(record.kernel["label"]),
             release=str(record.kernel["release"]),
