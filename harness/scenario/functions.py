@@ -44,10 +44,13 @@ REAL_NAMES: dict[str, tuple[RealName, ...]] = {
         ("<6.12", "vmx_hardware_disable", "vmx"),
         (">=6.12", "vmx_disable_virtualization_cpu", "vmx"),
     ),
-    "vendor_compat": _names(
-        ("<6.12", "svm_check_processor_compat", "svm"),
-        (">=6.12", "svm_check_processor_compat", "svm"),
-        ("", "vmx_check_processor_compat", "vmx"),
+    "vendor_compat": _names(("", "svm_check_processor_compat", "svm"), ("", "vmx_check_processor_compat", "vmx")),
+    # 7.3 moved the emergency callback from reboot.c to the core's own virtualization code. 6.1 has it for VMX only.
+    "register_emergency_callback": _names(
+        (">=6.12,<7.3", "cpu_emergency_register_virt_callback"), (">=7.3", "x86_virt_register_emergency_callback")
+    ),
+    "unregister_emergency_callback": _names(
+        (">=6.12,<7.3", "cpu_emergency_unregister_virt_callback"), (">=7.3", "x86_virt_unregister_emergency_callback")
     ),
 }
 
