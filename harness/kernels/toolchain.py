@@ -42,7 +42,7 @@ class Toolchain:
         """Makes `programs` run with the foreign C library; those that are adopted already are left alone."""
         if self.sysroot is not None:
             for program in programs:
-                _wrap(program, self.sysroot)
+                _wrap(program, program, self.sysroot)
 
 
 def toolchain_for(config: Mapping[str, str], kbuild: Package, kbuild_program: Path, deadline: Deadline) -> Toolchain:
@@ -85,22 +85,20 @@ def _unpack(sysroot: Path, names: list[str], suite: str, deadline: Deadline) -> 
         root.rmdir()
         for folder in (stage / "usr/bin", *stage.glob("usr/libexec/gcc/x86_64-linux-gnu/*")):
             for program in folder.iterdir():
-                _wrap(program, sysroot)
+                _wrap(program, sysroot / program.relative_to(stage), sysroot)
 
 
-def _wrap(program: Path, sysroot: Path) -> None:
+def _wrap(program: Path, home: Path, sysroot: Path) -> None:
     """Puts a script in the place of an ELF program, which starts it through the loader of `sysroot`.
 
-    --argv0 keeps the name that gcc finds its own directory by.
+    `home` is where `program` will be when it runs. --argv0 keeps the name that gcc finds its own directory by.
     """
     if program.is_symlink() or not program.is_file() or program.suffix in (".elf", ".so"):
         return
     with program.open("rb") as file:
         if file.read(4) != b"\x7fELF":
             return
-    real = program.with_name(program.name + ".elf")
-    program.rename(real)
-    program.write_text(
-        f'#!/bin/sh\nexec {sysroot}/{_LOADER} --library-path {sysroot}/{_LIBRARIES} --argv0 "$0" "$0.elf" "$@"\n'
-    )
+    program.rename(program.with_name(program.name + ".elf"))
+    loader = f"{sysroot}/{_LOADER} --library-path {sysroot}/{_LIBRARIES}"
+    program.write_text(f'#!/bin/sh\nexec {loader} --argv0 "$0" {home}.elf "$@"\n')
     program.chmod(0o755)
