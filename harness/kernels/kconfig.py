@@ -92,10 +92,16 @@ def _satisfied(wanted: str, got: str) -> bool:
 
 @dataclass
 class Symbol:
-    """What the Kconfig files of a tree say about one option; several definitions add up."""
+    """What the Kconfig files of a tree say about one option."""
 
-    depends: list[str] = field(default_factory=list)  # expressions, each with the `if` and `menu` around it
+    # One list per definition, of the expressions of its `depends on` and of each `if` and `menu` around it.
+    definitions: list[list[str]] = field(default_factory=list)
     prompt: bool = False  # only a symbol with a prompt can be set by hand
+
+    def unmet(self, config: Mapping[str, str]) -> list[str]:
+        """The expressions that are n, of the definition that has the fewest of them."""
+        candidates = [[one for one in dict.fromkeys(d) if _value(one, config) == 0] for d in self.definitions]
+        return min(candidates, key=len)
 
 
 def symbols(tree: Path) -> dict[str, Symbol]:
@@ -126,8 +132,8 @@ class _Parser:
         match keyword:
             case "config" | "menuconfig":
                 self._current = self._found.setdefault(rest, Symbol())
-                self._depends = self._current.depends
-                self._depends += [condition for block in blocks for condition in block]
+                self._depends = [condition for block in blocks for condition in block]
+                self._current.definitions.append(self._depends)
             case "if":
                 blocks.append([rest])
             case "menu" | "choice":
@@ -148,16 +154,16 @@ class _Parser:
 
 def _statements(path: Path) -> Iterator[tuple[str, str]]:
     """(keyword, rest) of each logical line, help texts left out."""
-    help_indent = -1  # of the `help` keyword whose text is being skipped
-    text = path.read_text(errors="replace").replace("\\\n", " ")
-    for line in text.splitlines():
+    help_indent: int | None = None  # of the help text that is being skipped; 0 before its first line
+    for line in path.read_text(errors="replace").replace("\\\n", " ").expandtabs().splitlines():
         words = line.split(None, 1)
         if not words:
             continue
-        indent = len(line.expandtabs()) - len(line.expandtabs().lstrip())
-        if help_indent >= 0 and indent > help_indent:
+        indent = len(line) - len(line.lstrip())
+        if help_indent is not None and indent >= max(help_indent, 1):
+            help_indent = help_indent or indent
             continue
-        help_indent = indent if words[0] in ("help", "---help---") else -1
+        help_indent = 0 if words[0] in ("help", "---help---") else None
         if not words[0].startswith("#"):
             yield words[0], words[1].partition(" #")[0].strip() if len(words) > 1 else ""
 
@@ -167,8 +173,7 @@ def _why(name: str, known: Mapping[str, Symbol], config: Mapping[str, str]) -> s
     symbol = known.get(name.removeprefix("CONFIG_"))
     if symbol is None:
         return "this kernel has no such option"
-    unmet = [condition for condition in dict.fromkeys(symbol.depends) if _value(condition, config) == 0]
-    if unmet:
+    if unmet := symbol.unmet(config):
         return "; ".join(f"depends on {condition} [{_values(condition, config)}]" for condition in unmet)
     if not symbol.prompt:
         return "it has no prompt: it is set only when another option selects it"
