@@ -165,7 +165,7 @@ def _statements(path: Path) -> Iterator[tuple[str, str]]:
             continue
         help_indent = 0 if words[0] in ("help", "---help---") else None
         if not words[0].startswith("#"):
-            yield words[0], words[1].partition(" #")[0].strip() if len(words) > 1 else ""
+            yield words[0], " ".join(" ".join(words[1:]).partition(" #")[0].split())
 
 
 def _why(name: str, known: Mapping[str, Symbol], config: Mapping[str, str]) -> str:

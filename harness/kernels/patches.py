@@ -185,6 +185,9 @@ def _does_not_apply(patch: Patch, output: str) -> UsageError:
         elif "can't find file to patch" in line:
             where = f"{', '.join(patch.files)}: there is no such file"
             break
+        elif line.startswith("Reversed (or previously applied) patch"):
+            where += ": it is there already, or the patch is the wrong way round"
+            break
     return UsageError(
         f"patch {patch} does not apply: {where}",
         expected="a patch for this version of the kernel",
