@@ -13,10 +13,12 @@ from filelock import FileLock, Timeout
 
 from harness import progress
 from harness.deadline import Deadline
-from harness.errors import HostFault
+from harness.errors import DeadlineExceeded, HarnessError, HostFault
 
 # What a full disk looks like: no blocks left, or no quota left.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_NEXT_TO_NOTHING = 4 << 20  # bytes; no kernel, header package or object directory is smaller
 
 _PATIENCE_S = 2.0  # a wait longer than this is worth a line on the display
 
@@ -64,14 +66,30 @@ def staged_dir(dest: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def disk_full_is_a_host_fault(where: Path) -> Iterator[None]:
-    """Turns ENOSPC and EDQUOT into a HostFault that names the file system of `where`."""
+    """Turns what goes wrong on a full disk into a HostFault that names the file system of `where`.
+
+    Programs report it in words of their own ("unable to write file", "does not compile"), so their failures count
+    as it when next to nothing is free.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise HostFault(
-            f"the disk is full: {error.filename or where}",
-            found=f"{error.strerror} in {where}",
-            hint="free some space, remove kernels with `harness kernels rm`, or set $HARNESS_CACHE to a larger disk",
-        ) from error
+        raise _disk_full(str(error), where) from error
+    except HarnessError as error:
+        if isinstance(error, DeadlineExceeded) or shutil.disk_usage(_existing(where)).free > _NEXT_TO_NOTHING:
+            raise
+        raise _disk_full(str(error), where) from error
+
+
+def _disk_full(evidence: str, where: Path) -> HostFault:
+    return HostFault(
+        f"the disk is full: {where}",
+        hint="free some space, remove kernels with `harness kernels rm`, or set $HARNESS_CACHE to a larger disk",
+        evidence=evidence,
+    )
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.cache import locked, staged_dir
 from harness.deadline import Deadline
-from harness.errors import DeadlineExceeded, HostFault
+from harness.errors import DeadlineExceeded, HostFault, UsageError
 
 
 def test_staged_dir_appears_when_the_block_succeeds(tmp_path: Path) -> None:
@@ -36,6 +36,11 @@ def test_full_disk_is_a_host_fault(tmp_path: Path) -> None:
         Path("/dev/full").write_text("ENOSPC, from the kernel itself")
     assert "harness kernels rm" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_with_space_left_is_itself(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not compile"), staged_dir(tmp_path / "entry"):
+        raise UsageError("does not compile")
 
 
 def test_other_errors_are_not_called_a_full_disk(tmp_path: Path) -> None:

@@ -115,10 +115,11 @@ class _Workshop:
         self._restore()
         config = read_config(self._headers / ".config")
         programs = self._root / "root/usr/lib"
-        toolchain = toolchain_for(
-            config, self._packages[2], next(programs.rglob("objtool.real-x86"), programs), deadline
-        )
-        toolchain.adopt(programs.rglob("*.real-*"))
+        # Since 6.12, objtool and modpost are front ends that start e.g. objtool.real-x86.
+        real = [*programs.rglob("*.real-*")]
+        [objtool] = [path for path in real if path.name == "objtool.real-x86"] or programs.rglob("objtool/objtool")
+        toolchain = toolchain_for(config, self._packages[2], objtool, deadline)
+        toolchain.adopt(real)
         return toolchain
 
     def build(self, changes: Sequence[Patch], toolchain: Toolchain, deadline: Deadline) -> list[Path]:

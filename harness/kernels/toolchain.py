@@ -9,7 +9,7 @@ cache and run through their own dynamic loader.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Toolchain:
         """The first line of `gcc --version`, for provenance."""
         return process.run([self.compiler, "--version"], deadline, env=self.environment).partition("\n")[0]
 
-    def adopt(self, programs: Iterator[Path]) -> None:
+    def adopt(self, programs: Iterable[Path]) -> None:
         """Makes `programs` run with the foreign C library; those that are adopted already are left alone."""
         if self.sysroot is not None:
             for program in programs:
