@@ -33,12 +33,12 @@ from harness.machine.toolchain import Qemu
 from harness.observe.sampler import take_sample
 from harness.probes.symbols import module_of
 from harness.probes.tracefs import KernelProbe, parse_trace
-from harness.probes.tracer import Tracer
+from harness.probes.tracer import STREAMS, Tracer
 from harness.report.result import RunResult
 from harness.scenario.functions import real_name
 from harness.scenario.load import to_yaml
 from harness.scenario.model import Probe, Scenario
-from harness.scenario.steps import Boot, Kexec, Panic, Sample, Start, Step, Until
+from harness.scenario.steps import Boot, Halt, Kexec, Panic, Poweroff, Reboot, Sample, Start, Step, Until
 from harness.scenario.yaml_file import read_yaml
 
 _PREPARE_S = 1800.0  # a kernel from source takes ten minutes on two cores
@@ -196,7 +196,7 @@ class Run:
             )
             session = Session(machine, engine, Shell(machine, keys))
             cleanup.callback(session.shell.close)
-            tracer = Tracer(self.probes, self.folder.path / "trace.txt")
+            tracer = Tracer(self.probes, self.folder.path / STREAMS[0])
             try:
                 Steps(self.scenario, session, tracer, self.folder, self._booted).run(steps)
             finally:
@@ -209,6 +209,7 @@ class Run:
             cpus=section.cpus,
             max_cpus=section.max_cpus or 0,
             memory_mib=max(section.memory, 1024) if crash else section.memory,
+            without_virt=section.without_virt,
             cmdline=" ".join([section.cmdline, _CRASH_MEMORY if crash else ""]).strip(),
             kexec_disks=any(isinstance(step, (Kexec, Panic)) for step in steps),
         )
@@ -218,17 +219,23 @@ class Run:
         if session.machine.boot.number > 1:
             return
         for probe in self.scenario.probes_on(str(self.kernel.version), self.job.engine.extension.name):
-            if probe.name in refused:
+            # A patch may have removed or inlined a function: then its expectations are unseen, which is no mistake
+            # of the scenario's.
+            if probe.name in refused and not self.job.options.patches:
                 raise _probe_error(self.scenario, probe, f"kernel {self.kernel.release} cannot trace {probe.name}")
-        self._meta |= {"online": list(session.online), "armed": [probe.name for probe in self.probes]}
+        self._meta |= {
+            "online": list(session.online),
+            "armed": [probe.name for probe in self.probes if probe.name not in refused],
+        }
         self._save()
 
     def _collect(self) -> None:
         """Turns the guest's stream into events.jsonl."""
-        stream = self.folder.path / "trace.txt"
-        if stream.exists():
-            with stream.open(errors="replace") as lines:
-                trace = parse_trace(lines)
+        streams = [self.folder.path / name for name in STREAMS if (self.folder.path / name).exists()]
+        if streams:
+            trace = parse_trace(
+                line for stream in streams for line in stream.read_text(errors="replace").splitlines()
+            )
             for boot, count in trace.lost.items():
                 self._meta["lost"][boot] = self._meta["lost"].get(boot, 0) + count
             with (self.folder.path / "events.jsonl").open("w") as file:
@@ -247,6 +254,7 @@ class Steps:
 
     def run(self, steps: list[Step]) -> None:
         """Boots, does `steps` one after the other, and finishes the trace."""
+        self.session.when_asleep = self._sample
         with progress.task("boot"):
             deadline = Deadline.after(_BOOT_S, "the guest's boot")
             self.session.machine.start(deadline)
@@ -281,6 +289,8 @@ class Steps:
             self._sample(_SAMPLED_ENDS[machine.state], deadline)
 
     def _perform(self, step: Step, deadline: Deadline) -> Result:
+        if isinstance(step, _BOOT_ENDERS):
+            self.tracer.follow_to_the_end(self.session, deadline)
         if isinstance(step, Sample):
             self._sample(step.name, deadline)
             return Result()
@@ -307,6 +317,7 @@ class Steps:
         return Result()
 
     def _sample(self, name: str, deadline: Deadline) -> None:
+        """Takes a sample and keeps it."""
         self.folder.append("samples.jsonl", take_sample(name, self.session, deadline).to_json())
 
     def _end(self) -> None:
@@ -317,6 +328,8 @@ class Steps:
         self.tracer.finish(self.session, deadline)
         self.folder.write_text("dmesg.txt", self.session.run("dmesg", deadline).stdout)
 
+
+_BOOT_ENDERS = (Reboot, Poweroff, Halt, Kexec, Panic)
 
 # Samples that are taken by themselves, with the guest paused.
 _SAMPLED_ENDS = {State.RESET: "reset", State.OFF: "power-off"}

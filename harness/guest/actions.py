@@ -15,6 +15,7 @@ from harness.guest.outcome import FAILED, OK
 from harness.guest.session import Session, guestctl_reply, pinned, quoted
 from harness.guest.ssh import Background, CommandResult
 from harness.machine.state import State
+from harness.scenario.check import asleep_sample
 from harness.scenario.steps import (
     Close,
     GuestStep,
@@ -212,6 +213,8 @@ def _sleep_and_wake(step: Suspend, session: Session, deadline: Deadline) -> None
     idle = 0
     while background.poll(deadline) is None:
         if machine.check(State.SUSPENDED) is State.SUSPENDED:
+            if session.when_asleep is not None:
+                session.when_asleep(asleep_sample(step.id), deadline)
             machine.wake_up(deadline)
             return
         if step.mode == "s2idle" and machine.console.find(r"PM: suspend entry \(s2idle\)", machine.boot.console):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,7 @@ class Session:
     online: tuple[int, ...] = ()
     background: dict[str, Background] = field(default_factory=dict)
     plugged: dict[int, str] = field(default_factory=dict)
+    when_asleep: Callable[[str, Deadline], None] | None = None  # takes a sample of the suspended machine, by name
 
     def module(self, name: str) -> str:
         """The module behind a scenario's name for it: kvm_vendor is kvm_amd or kvm_intel."""

@@ -14,6 +14,10 @@ from harness.probes.tracefs import KernelProbe
 
 _ALL = "run"  # names the mark that ends a boot's trace
 
+# What QEMU writes the guest's two ways out to, in the run's folder: virtio-serial, and a serial line for the end of
+# a boot.
+STREAMS = ("trace.txt", "trace-last.txt")
+
 
 @dataclass
 class Tracer:
@@ -46,6 +50,10 @@ class Tracer:
             deadline.check("the guest's trace does not arrive on the virtio-serial port")
             deadline.pause(0.02)
         self.complete.add(boot)
+
+    def follow_to_the_end(self, session: Session, deadline: Deadline) -> None:
+        """Prepares for the end of the boot: from here on the stream goes through the serial line."""
+        session.run(tracefs.last_script(session.machine.boot.number), deadline)
 
     def _streamed(self, mark: str) -> bool:
         with self.stream.open("rb") as file:

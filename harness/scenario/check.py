@@ -9,13 +9,32 @@ from collections.abc import Iterable
 from harness.scenario.expectations import ExitStatus, Splat
 from harness.scenario.faults import Faults
 from harness.scenario.model import Scenario
-from harness.scenario.steps import Close, Hold, Offline, Online, Plug, Release, Sample, Start, Unplug, Until, Vm
+from harness.scenario.steps import (
+    Close,
+    Hold,
+    Offline,
+    Online,
+    Plug,
+    Release,
+    Sample,
+    Start,
+    Suspend,
+    Unplug,
+    Until,
+    Vm,
+)
 
 # Traced in every run, so that a selector may name them without a `trace` entry.
 STANDARD_EVENTS = ("cpuhp_enter", "cpuhp_exit", "console")
 
 # Samples that the harness takes by itself: with the guest paused at its reset or power-off.
 STANDARD_SAMPLES = ("reset", "power-off")
+
+
+def asleep_sample(step_id: str) -> str:
+    """The sample that is taken while the guest sleeps in S3, in the suspend step `step_id`."""
+    return f"{step_id}-asleep"
+
 
 _MACHINE_ENDS = ("reset", "power-off")
 
@@ -122,6 +141,7 @@ def _claims(scenario: Scenario, faults: Faults) -> None:
 def _expectations(scenario: Scenario, faults: Faults) -> None:
     steps = {step.id for step in scenario.steps} | scenario.actors.keys()
     samples = {step.name for step in scenario.steps if isinstance(step, Sample)} | set(STANDARD_SAMPLES)
+    samples |= {asleep_sample(step.id) for step in scenario.steps if isinstance(step, Suspend) and not step.pm_test}
     events = {probe.name for probe in scenario.trace} | set(STANDARD_EVENTS) | scenario.points.keys()
     for index, expectation in enumerate(scenario.expect):
         where = ("expect", index, expectation.kind)

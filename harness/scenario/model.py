@@ -47,6 +47,7 @@ class MachineSection(_Frozen):
     memory: Annotated[int, Field(ge=256, le=16384)] = 768  # MiB
     virt: Literal["any", "svm", "vmx"] = "any"
     cmdline: str = ""
+    without_virt: Annotated[int, Field(ge=0, le=63)] = 0  # how many of the last CPUs lack SVM or VMX
 
 
 class Probe(_Frozen):
