@@ -16,6 +16,11 @@ BASE_CMDLINE = (
     "console=ttyS0",  # the only console: what is not on it, nobody saw
     "nokaslr",  # addresses in registers and probes mean something without asking the guest
     "panic=0",  # stand still after a panic: with a reboot, a panic and a reset would look alike
+    # A busy host starves vCPUs. These keep that from looking like a fault of the kernel: the timer check panics
+    # when the ticks come late ("IO-APIC + timer doesn't work", seen at load 12 on 2 cores), the watchdogs warn.
+    "no_timer_check",
+    "watchdog_thresh=60",
+    "rcupdate.rcu_cpu_stall_timeout=120",
 )
 
 
