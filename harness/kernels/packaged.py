@@ -85,7 +85,7 @@ def find_image(wanted: str, archive: Archive, deadline: Deadline) -> list[Packag
     seen: list[Candidate] = []
     for release in _releases(wanted):
         images = _images(release, archive, deadline)
-        chosen = _choose(wanted, images, archive.candidates([_DEFAULT], release, deadline))
+        chosen = choose(wanted, images, archive.candidates([_DEFAULT], release, deadline))
         if chosen is not None:
             return _pieces(chosen, archive, deadline)
         seen += images
@@ -109,7 +109,7 @@ def _images(release: Release, archive: Archive, deadline: Deadline) -> list[Cand
     return archive.candidates(archive.names(_IMAGE, release, deadline), release, deadline)
 
 
-def _choose(wanted: str, images: list[Candidate], defaults: list[Candidate]) -> Candidate | None:
+def choose(wanted: str, images: list[Candidate], defaults: list[Candidate]) -> Candidate | None:
     """The newest image that `wanted` means; a suite's default kernel before the others that a suite keeps."""
     is_wanted = _matcher(wanted)
     default_versions = {(one.version, one.suite) for one in defaults}

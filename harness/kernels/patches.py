@@ -60,14 +60,16 @@ def read_patches(origins: Iterable[Path]) -> tuple[Patch, ...]:
 
 
 def apply(patch: Patch, tree: Path, deadline: Deadline) -> None:
-    """Applies `patch` to the kernel source in `tree`, with the fuzz that patch(1) allows.
+    """Applies `patch` to the kernel source in `tree`: at any offset, but as `git am` without fuzz.
 
     Raises UsageError that names the patch, the file and the hunk. The tree is then half patched: apply to a copy.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".patch", errors="surrogateescape") as file:
         file.write("".join(diff.text for diff in patch.diffs))
         file.flush()
-        argv = ["patch", "-p1", "--forward", "--batch", "--no-backup-if-mismatch", "--reject-file=-", "-i", file.name]
+        # A hunk whose context does not match may end up in another function, and would be judged all the same.
+        strict = ["--fuzz=0", "--forward", "--batch", "--no-backup-if-mismatch", "--reject-file=-"]
+        argv = ["patch", "-p1", *strict, "-i", file.name]
         try:
             process.run(argv, deadline, cwd=tree)
         except process.ProcessFailed as error:

@@ -129,6 +129,12 @@ def test_patch_that_does_not_apply_names_patch_file_and_hunk(tmp_path: Path, tre
         apply(patch, tree, deadline)
 
 
+def test_context_must_match(tmp_path: Path, tree: Path, deadline: Deadline) -> None:
+    [patch] = read_patches([_write(tmp_path / "fuzzy.patch", _DIFF.replace(" one\n", " ONE\n"))])
+    with pytest.raises(UsageError, match=r"kvm_main\.c, hunk 1"):
+        apply(patch, tree, deadline)
+
+
 def test_patch_that_is_applied_already_does_not_apply(tmp_path: Path, tree: Path, deadline: Deadline) -> None:
     [patch] = read_patches([_write(tmp_path / "twice.patch", _DIFF)])
     apply(patch, tree, deadline)
