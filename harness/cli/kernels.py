@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
@@ -124,9 +124,10 @@ def rm(names: tuple[str, ...], json_file: str | None) -> int:
 
 def _show(kernels: Iterable[Kernel], json_file: str | None) -> None:
     if json_file != "-":
-        table = Table("spec", "release", "key", "built with", box=None, pad_edge=False)
+        table = Table("key", "spec", "release", "from", box=None, pad_edge=False)
+        table.columns[0].no_wrap = True
         for kernel in kernels:
-            table.add_row(kernel.spec, kernel.release, kernel.key, str(kernel.provenance.get("compiler", "")))
+            table.add_row(kernel.key, kernel.spec, kernel.release, _origin(kernel.provenance))
         Console().print(table)
     if json_file:
         write_json(json_file, [_kernel_json(kernel) for kernel in kernels])
@@ -146,6 +147,7 @@ def _kernel_json(kernel: Kernel) -> dict[str, object]:
 
 def _entries_table(entries: Iterable[Entry | CorruptEntry]) -> Table:
     table = Table("key", "spec", "release", "what", "MB", "made", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
     table.columns[4].justify = "right"
     for entry in entries:
         if isinstance(entry, CorruptEntry):
@@ -155,6 +157,14 @@ def _entries_table(entries: Iterable[Entry | CorruptEntry]) -> Table:
             megabytes = f"{entry.bytes / 1e6:.0f}"
             table.add_row(entry.key, entry.spec, entry.parts.release, _describe(entry), megabytes, made)
     return table
+
+
+def _origin(provenance: Mapping[str, object]) -> str:
+    """The version that a person would quote: of the package, the commit, or the tree."""
+    packages = provenance.get("packages")
+    if isinstance(packages, list):
+        return f"{packages[0]['version']} ({packages[0]['suite']})"
+    return str(provenance.get("commit") or provenance.get("tree") or provenance["image"])[:12]
 
 
 def _describe(entry: Entry) -> str:

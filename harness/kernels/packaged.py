@@ -89,10 +89,11 @@ def find_image(wanted: str, archive: Archive, deadline: Deadline) -> list[Packag
         if chosen is not None:
             return _pieces(chosen, archive, deadline)
         seen += images
+    by_suite = {one.suite: [other.version for other in seen if other.suite == one.suite] for one in seen}
     raise UsageError(
         f"Debian has no kernel debian:{wanted}",
-        expected="one of " + ", ".join(dict.fromkeys(f"{one.version} ({one.suite})" for one in seen)),
-        hint="suites: " + ", ".join(SUITES),
+        expected="one of the versions below, or a suite: " + ", ".join(SUITES),
+        evidence="\n".join(f"{suite}: {' '.join(versions)}" for suite, versions in by_suite.items()),
     )
 
 

@@ -75,8 +75,8 @@ def test_patch_to_a_package_needs_modules_only(cache: object, tmp_path: Path, de
 def test_version_that_debian_does_not_have_lists_what_it_has(deadline: Deadline) -> None:
     with pytest.raises(UsageError, match=r"no kernel debian:6\.99") as caught:
         resolve("debian:6.99", BuildOptions(), deadline)
-    assert "(bookworm-security)" in caught.value.expected
-    assert "(trixie)" in caught.value.expected
+    assert "bookworm-security: 6." in caught.value.evidence
+    assert "trixie: 6." in caught.value.evidence
 
 
 @pytest.mark.network
