@@ -1,69 +1,50 @@
-"""The uncompressed kernel inside a bzImage.
-
-A bzImage decompresses itself under emulation, which costs more than the host's doing it once. QEMU starts
-an ELF vmlinux that has the PVH entry note (CONFIG_PVH) directly, with the same firmware tables.
-Formats: Documentation/arch/x86/boot.rst; arch/x86/platform/pvh/head.S and Xen's elfnote.h for the note.
-"""
+"""The uncompressed kernel inside a bzImage (Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header")."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.segments import NoteSegment
-
-from harness.cache import disk_full_is_a_host_fault, locked
-from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.images.compression import decompress
-from harness.paths import cache_dir
 
 _SECTOR = 512
-_SETUP_SECTS = 0x1F1  # offsets in the setup header
-_MAGIC = 0x202
-_PAYLOAD = 0x248  # payload_offset and payload_length, since boot protocol 2.08
+_SETUP_SECTS = 0x1F1
 _DEFAULT_SETUP_SECTS = 4  # what 0 stands for
+_MAGIC = 0x202
+_VERSION = 0x206
+_PAYLOAD = 0x248  # payload_offset and payload_length
+_PAYLOAD_SINCE = 0x208  # boot protocol 2.08
 
-_XEN_ELFNOTE_PHYS32_ENTRY = "18"  # pyelftools has no name for it
+
+@dataclass(frozen=True)
+class BzImage:
+    """The two parts of a bzImage: the real-mode code with the setup header, and the compressed kernel."""
+
+    setup: bytes
+    payload: bytes
+
+    @classmethod
+    def read(cls, path: Path) -> BzImage:
+        """Raises UsageError for a file that is no bzImage, or one of before Linux 2.6.26."""
+        image = path.read_bytes()
+        magic, version = struct.unpack_from("<4sH", image.ljust(_PAYLOAD, b"\0"), _MAGIC)
+        if magic != b"HdrS" or version < _PAYLOAD_SINCE:
+            raise UsageError(
+                f"{path} is not a bzImage",
+                expected=f"HdrS at {_MAGIC:#x} and boot protocol {_PAYLOAD_SINCE:#x} or newer",
+                found=f"{magic!r}, protocol {version:#x}",
+            )
+        setup_size = ((image[_SETUP_SECTS] or _DEFAULT_SETUP_SECTS) + 1) * _SECTOR
+        offset, length = struct.unpack_from("<II", image, _PAYLOAD)
+        payload = image[setup_size + offset : setup_size + offset + length]
+        return cls(image[:setup_size], payload)
 
 
 def extract_vmlinux(bzimage: Path) -> bytes:
-    """The vmlinux in `bzimage`, as an ELF file. Raises UsageError for a file that is no bzImage.
+    """The vmlinux in `bzimage`: an ELF file, or still the payload when its compression is not known here.
 
-    A payload in a compression that compression.py does not know is returned as it is: `has_pvh_entry` refuses it.
+    Raises UsageError for a file that is no bzImage.
     """
-    image = bzimage.read_bytes()
-    if image[_MAGIC : _MAGIC + 4] != b"HdrS":
-        raise UsageError(f"{bzimage} is not a bzImage", expected=f"HdrS at offset {_MAGIC:#x}")
-    offset, length = struct.unpack_from("<II", image, _PAYLOAD)
-    start = ((image[_SETUP_SECTS] or _DEFAULT_SETUP_SECTS) + 1) * _SECTOR + offset
-    return decompress(image[start : start + length])
-
-
-def has_pvh_entry(vmlinux: bytes) -> bool:
-    """Whether QEMU can start this vmlinux: an ELF file with Xen's PHYS32_ENTRY note."""
-    try:
-        elf = ELFFile(io.BytesIO(vmlinux))
-        notes = [n for s in elf.iter_segments() if isinstance(s, NoteSegment) for n in s.iter_notes()]
-    except ELFError:
-        return False
-    return any(note["n_name"] == "Xen" and str(note["n_type"]) == _XEN_ELFNOTE_PHYS32_ENTRY for note in notes)
-
-
-def boot_file(bzimage: Path, deadline: Deadline) -> Path:
-    """What to give QEMU as -kernel: the vmlinux in the cache when it can be started, else `bzimage` itself."""
-    key = hashlib.sha256(bzimage.read_bytes()).hexdigest()[:32]
-    vmlinux = cache_dir() / "images" / f"vmlinux-{key}"
-    with locked(vmlinux.with_suffix(".lock"), deadline):
-        if not vmlinux.exists():
-            extracted = extract_vmlinux(bzimage)
-            stage = vmlinux.with_suffix(".new")
-            with disk_full_is_a_host_fault(vmlinux.parent):
-                # Empty: has been looked at, and cannot be started.
-                stage.write_bytes(extracted if has_pvh_entry(extracted) else b"")
-                stage.replace(vmlinux)
-    return vmlinux if vmlinux.stat().st_size else bzimage
+    return decompress(BzImage.read(bzimage).payload)
