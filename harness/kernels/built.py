@@ -32,6 +32,10 @@ _REPRODUCIBLE = (
 )
 
 
+# Debian's linux-source has a .gitignore that ignores everything at the top level.
+_NOT_IGNORED = [f"--exclude=!/{name}" for name in ("*/", "Makefile", "Kbuild", "Kconfig")]
+
+
 class BuiltSource(Source):
     """A source tree that becomes a kernel by make."""
 
@@ -125,7 +129,11 @@ class _Checkout:
     def snapshot(self, deadline: Deadline) -> str:
         """The git tree of the origin as it is now, untracked files included, ignored ones not."""
         with progress.task(f"take a snapshot of {self._origin}"):
-            self._git(["add", "--all"], self._origin, "origin", deadline)
+            listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", *_NOT_IGNORED]
+            files = self._git(listing, self._origin, "origin", deadline).split("\0")
+            names = "\0".join(name for name in files if not name.endswith("/"))  # no repositories inside
+            update = ["update-index", "-z", "--add", "--remove", "--stdin"]
+            self._git(update, self._origin, "origin", deadline, stdin=names)
             return self._git(["write-tree"], self._origin, "origin", deadline).strip()
 
     def switch(self, tree: str, deadline: Deadline) -> None:
@@ -135,7 +143,9 @@ class _Checkout:
             self._git(["read-tree", "--reset", "-u", tree], self.source, "source", deadline)
             self._git(["clean", "-dffxq"], self.source, "source", deadline)
 
-    def _git(self, arguments: list[str], work_tree: Path, index: str, deadline: Deadline) -> str:
+    def _git(
+        self, arguments: list[str], work_tree: Path, index: str, deadline: Deadline, stdin: str | None = None
+    ) -> str:
         """Runs git on the cache's own repository, with the objects of the origin's, if it is one, at hand."""
         if not self._git_dir.is_dir():
             process.run(["git", "init", "--quiet", "--bare", self._git_dir], deadline)
@@ -147,9 +157,8 @@ class _Checkout:
             "GIT_CONFIG_SYSTEM": "/dev/null",
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": self._origin_objects(deadline),
         }
-        return process.run(
-            ["git", "-c", "core.looseCompression=1", *arguments], deadline, cwd=work_tree, env=environment
-        )
+        argv = ["git", "-c", "core.looseCompression=1", *arguments]
+        return process.run(argv, deadline, cwd=work_tree, env=environment, stdin=stdin)
 
     def _origin_objects(self, deadline: Deadline) -> str:
         try:

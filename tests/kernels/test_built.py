@@ -129,7 +129,7 @@ def test_fragment_is_merged_and_checked(tree: Path, tmp_path: Path, deadline: De
 
 def test_git_revision(tree: Path, deadline: Deadline) -> None:
     _git(tree, "init", "--quiet")
-    _git(tree, "add", ".")
+    _git(tree, "add", "--force", "Makefile", "Kconfig", "init")
     _git(tree, "commit", "--quiet", "-m", "one")
     _git(tree, "tag", "v1")
     (tree / "init/main.c").write_text("valid: uncommitted\n")

@@ -31,5 +31,6 @@ def make_tree(path: Path, seconds_to_build: float = 0) -> Path:
     (path / "Makefile").write_text(f"SECONDS_TO_BUILD = {seconds_to_build}\n{_MAKEFILE}")
     (path / "Kconfig").write_text(_KCONFIG)
     (path / "init/main.c").write_text("valid: one\n")
-    (path / ".gitignore").write_text("*.o\n.config\n")
+    # The last line is how Debian's linux-source ends.
+    (path / ".gitignore").write_text("*.o\n.*\n/*\n")
     return path
