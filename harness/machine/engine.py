@@ -40,6 +40,7 @@ class Engine:
     accel: str  # -accel
     cpu: str  # -cpu
     host_flag: str = ""  # the flag of /proc/cpuinfo without which it cannot work
+    known_to_linux: bool = True  # as a hypervisor, by its CPUID leaf 0x40000000
 
     @property
     def label(self) -> str:
@@ -52,7 +53,7 @@ ENGINES = (
     Engine("kvm", VMX, accel="kvm", cpu="host", host_flag="vmx"),
     Engine("kvm", SVM, accel="kvm", cpu="host", host_flag="svm"),
     # TCG emulates SVM by itself, and `max` has it. One thread per vCPU, so that CPUs race as they do in life.
-    Engine("tcg-svm", SVM, accel="tcg,thread=multi", cpu="max"),
+    Engine("tcg-svm", SVM, accel="tcg,thread=multi", cpu="max", known_to_linux=False),
 )
 AUTO = "auto"
 NAMES = tuple(dict.fromkeys(engine.name for engine in ENGINES))

@@ -48,8 +48,9 @@ def taken(events: Sequence[QmpEvent], device: str) -> bool:
 
 
 def given_back(events: Sequence[QmpEvent], device: str) -> bool:
-    """Whether `device` is gone."""
-    return any(event.name == "DEVICE_DELETED" and event.data.get("device") == device for event in events)
+    """Whether `device` is gone. QEMU 11.1 reports that of a CPU's local APIC, and not of the CPU itself."""
+    path = f"/machine/peripheral/{device}/lapic"
+    return any(event.name == "DEVICE_DELETED" and event.data["path"] == path for event in events)
 
 
 def _status(event: QmpEvent, device: str, source: Source) -> int | None:

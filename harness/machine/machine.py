@@ -267,7 +267,7 @@ class Machine:
         if free is None:
             raise WrongState(
                 "plug_cpu() needs a free place for a vCPU",
-                expected=f"fewer than max_cpus = {self.spec.possible_cpus} vCPUs",
+                expected=f"an empty place in -smp {self.spec.topology}",
                 hint="raise max_cpus of the machine",
             )
         name, place = free
