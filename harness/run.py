@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -14,20 +13,16 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, HarnessError, NotExercised, UsageError
 from harness.folder import RunFolder
 from harness.guest.actions import EXTRA_MODULES, Result, command, perform, result_of
+from harness.guest.boot import prepared
 from harness.guest.hang import why_hung
 from harness.guest.outcome import UNFINISHED, Outcome
 from harness.guest.session import Session, pinned
-from harness.guest.ssh import Shell
-from harness.images.initramfs import build_image
-from harness.images.keys import make_keys, run_overlay
-from harness.images.recipe import load_recipe
 from harness.judge.judge import judge
 from harness.judge.record import RUN_FORMAT, load_record
 from harness.kernels.model import BuildOptions, Kernel
 from harness.kernels.resolve import resolve
-from harness.machine.argv import BootFiles, MachineSpec
+from harness.machine.argv import MachineSpec
 from harness.machine.engine import Engine
-from harness.machine.machine import Machine
 from harness.machine.state import State
 from harness.machine.toolchain import Qemu
 from harness.observe.sampler import take_sample
@@ -182,20 +177,9 @@ class Run:
     def _run_machine(self) -> None:
         deadline = Deadline.after(_PREPARE_S, "the guest image")
         steps = self.scenario.steps_on(str(self.kernel.version))
-        extra = sorted({name for step in steps for name in EXTRA_MODULES.get(type(step), ())})
-        image = build_image(self.kernel, load_recipe(), extra, deadline)
-        keys = make_keys(self.folder.path)
-        initrd = image.write(self.folder.path / "initramfs.cpio", run_overlay(keys))
-        engine = self.job.engine
-        with contextlib.ExitStack() as cleanup:
-            cleanup.callback(initrd.unlink)
-            machine = cleanup.enter_context(
-                Machine(
-                    self._spec(steps), engine, self.job.qemu, BootFiles(self.kernel.image, initrd), self.folder.path
-                )
-            )
-            session = Session(machine, engine, Shell(machine, keys))
-            cleanup.callback(session.shell.close)
+        modules = sorted({name for step in steps for name in EXTRA_MODULES.get(type(step), ())})
+        spec, folder = self._spec(steps), self.folder.path
+        with prepared(self.kernel, self.job.engine, self.job.qemu, folder, spec, modules, deadline) as session:
             tracer = Tracer(self.probes, self.folder.path / STREAMS[0])
             try:
                 Steps(self.scenario, session, tracer, self.folder, self._booted).run(steps)
@@ -260,7 +244,7 @@ class Steps:
             self.session.machine.start(deadline)
             self._enter_boot(deadline)
         for step in steps:
-            with progress.task(f"{step.kind} {step.id}"):
+            with progress.task(step.title):
                 self._do(step)
         self._end()
 

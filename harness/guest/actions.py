@@ -114,6 +114,8 @@ def _(step: Suspend, session: Session) -> str:
     return "; ".join(
         (
             "guestctl load button >/dev/null",
+            # A test level stays asleep for 5 s by default (kernel/power/suspend_test.c).
+            "echo 1 > /sys/module/suspend/parameters/pm_test_delay",
             f"echo {step.pm_test or 'none'} > /sys/power/pm_test",
             f"echo {sleep} > /sys/power/mem_sleep",
             quoted("guestctl", "write", "/sys/power/state", "mem"),

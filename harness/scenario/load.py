@@ -41,6 +41,11 @@ def reference_claims(path: Path = REFERENCE_CLAIMS) -> Mapping[str, Claim]:
     return {claim.id: claim for claim in claims if claim is not None}
 
 
+def scenario_files(folder: Path = REFERENCE_CLAIMS.parent) -> list[Path]:
+    """The scenarios of a folder, in order of name; claims.yaml is none."""
+    return sorted(path for path in folder.rglob("*.yaml") if path.name != REFERENCE_CLAIMS.name)
+
+
 def load_scenario(path: Path) -> Scenario:
     """Reads and checks a scenario. Raises ScenarioError that lists every fault, UsageError for no such file."""
     return build_scenario(read_yaml(path))

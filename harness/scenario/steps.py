@@ -40,7 +40,15 @@ class Step(BaseModel):
     kernels: KernelRange = KernelRange()  # the kernels on which it is done at all
 
     @property
+    def title(self) -> str:
+        """The step for a person: `load kvm_vendor`, with its id where it has one of its own."""
+        value = getattr(self, self.shorthand, "") if self.shorthand else ""
+        words = " ".join([self.kind, *(value if isinstance(value, list) else [str(value)])]).strip()
+        return words if self.id.startswith(self.kind) else f"{self.id}: {words}"
+
+    @property
     def seconds(self) -> float:
+        """How long it may take."""
         return self.within if self.within is not None else self.default_within
 
 

@@ -1,0 +1,54 @@
+"""`harness mutants`: which claims notice which seeded bugs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from harness.deadline import Deadline
+from harness.machine import toolchain
+from harness.machine.auto import choose
+from harness.mutants.matrix import run_matrix
+from harness.mutants.mutant import load_mutant, project_mutants
+from harness.report.matrix import print_matrix
+from harness.report.result import write_json
+from harness.scenario.load import load_scenario, scenario_files
+
+_TOOLS_S = 600.0
+
+
+@click.command()
+@click.argument("patches", nargs=-1, type=click.Path(path_type=Path), metavar="[PATCH…]")
+@click.option("--kernel", default="debian:6.12", show_default=True, metavar="K", help="The kernel that is mutated.")
+@click.option("--scenario", "paths", multiple=True, type=click.Path(path_type=Path), help="Run only this scenario.")
+@click.option(
+    "--engine", default="auto", show_default=True, help="tcg-svm, kvm, or auto: the first proven to work here."
+)
+@click.option(
+    "--all", "every", is_flag=True, help="Run every scenario on every mutant, not just those of its claims."
+)
+@click.option("--json", "json_file", metavar="FILE", help='Write the matrix as JSON too ("-": stdout).')
+def mutants(
+    patches: tuple[Path, ...], kernel: str, paths: tuple[Path, ...], engine: str, every: bool, json_file: str | None
+) -> int:
+    """Build each mutant, run the scenarios that apply, and show which claims noticed it.
+
+    Without PATCH, the project's own mutants for the kernel. A mutant is a patch with the trailers `Mutant:`, `Claims:`
+    and `Kernels:` before its diff; any other patch is run against all scenarios. Exit status 1 when one survives.
+
+    \b
+    harness mutants --kernel debian:6.12
+    harness mutants my-broken-idea.patch --scenario scenarios/load-unload.yaml
+    """
+    chosen = [load_mutant(path) for path in patches] or project_mutants(kernel)
+    scenarios = [load_scenario(path) for path in paths or scenario_files()]
+    deadline = Deadline.after(_TOOLS_S, "QEMU and its engines")
+    qemu = toolchain.find(deadline)
+    matrix = run_matrix(chosen, scenarios, kernel, choose(engine, qemu, deadline), qemu, every)
+    if json_file != "-":
+        print_matrix(Console(), matrix)
+    if json_file:
+        write_json(json_file, matrix.to_json())
+    return int(matrix.exit)

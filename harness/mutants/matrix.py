@@ -1,0 +1,122 @@
+"""Mutant × claim: each mutant is built, the scenarios that apply are run, and the claims say what they noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness import progress
+from harness.errors import Exit
+from harness.judge.verdict import Finding, Verdict
+from harness.kernels.model import BuildOptions
+from harness.machine.engine import Engine
+from harness.machine.toolchain import Qemu
+from harness.mutants.mutant import Mutant
+from harness.report.result import RunResult
+from harness.run import Job, run_job
+from harness.scenario.model import Scenario
+
+MATRIX_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class MutantResult:
+    """What became of one mutant (None: the unpatched kernel): a verdict per claim, the worst over its scenarios.
+
+    `noticed` are the claims of which an expectation failed; the others that are violated share a run with a splat.
+    """
+
+    mutant: Mutant | None
+    verdicts: Mapping[str, Verdict]
+    noticed: frozenset[str]
+    runs: tuple[RunResult, ...]
+
+    @property
+    def killed_by(self) -> list[str]:
+        """The claims that it violates."""
+        return [claim for claim, verdict in self.verdicts.items() if verdict is Verdict.VIOLATED]
+
+    @property
+    def faulty(self) -> bool:
+        """Whether the harness failed on it: then nothing is known."""
+        return Verdict.HARNESS_FAULT in self.verdicts.values()
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The rows; the first is the unpatched kernel, which must be confirmed throughout."""
+
+    kernel: str
+    engine: str
+    rows: tuple[MutantResult, ...]
+
+    @property
+    def survivors(self) -> list[MutantResult]:
+        return [row for row in self.rows if row.mutant is not None and not row.killed_by]
+
+    @property
+    def exit(self) -> Exit:
+        """0 when the unpatched kernel is confirmed and no mutant survives."""
+        if any(row.faulty for row in self.rows):
+            return Exit.HARNESS_FAULT
+        stock = [verdict for row in self.rows if row.mutant is None for verdict in row.verdicts.values()]
+        if self.survivors or any(verdict is not Verdict.CONFIRMED for verdict in stock):
+            return Exit.VIOLATED
+        return Exit.CONFIRMED
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": MATRIX_FORMAT,
+            "kernel": self.kernel,
+            "engine": self.engine,
+            "exit": int(self.exit),
+            "mutants": [
+                {
+                    "mutant": row.mutant.id if row.mutant else None,
+                    "claims": list(row.mutant.claims) if row.mutant else [],
+                    "killed_by": row.killed_by,
+                    "noticed_by": sorted(row.noticed),
+                    "verdicts": {claim: verdict.value for claim, verdict in row.verdicts.items()},
+                    "runs": [run.to_json() for run in row.runs],
+                }
+                for row in self.rows
+            ],
+        }
+
+
+def run_matrix(
+    mutants: Sequence[Mutant], scenarios: Sequence[Scenario], kernel: str, engine: Engine, qemu: Qemu, every: bool
+) -> Matrix:
+    """Runs the unpatched kernel, then each mutant; with `every`, also on scenarios without a claim of the mutant."""
+    suited = [scenario for scenario in scenarios if kernel in scenario.kernels]
+    needed = suited if every else [scenario for scenario in suited if any(_applies(scenario, m) for m in mutants)]
+    rows = [_row(None, needed, kernel, engine, qemu)]
+    for mutant in mutants:
+        chosen = suited if every else [scenario for scenario in suited if _applies(scenario, mutant)]
+        with progress.task(f"mutant {mutant.id}"):
+            rows.append(_row(mutant, chosen, kernel, engine, qemu))
+    return Matrix(kernel, engine.name, tuple(rows))
+
+
+def _applies(scenario: Scenario, mutant: Mutant) -> bool:
+    return not mutant.claims or any(use.claim.id in mutant.claims for use in scenario.claims)
+
+
+def _row(
+    mutant: Mutant | None, scenarios: Sequence[Scenario], kernel: str, engine: Engine, qemu: Qemu
+) -> MutantResult:
+    options = BuildOptions(patches=(mutant.path,), modules_only="kvm") if mutant else BuildOptions()
+    runs = tuple(run_job(Job(scenario, kernel, engine, qemu, options)) for scenario in scenarios)
+    verdicts: dict[str, Verdict] = {}
+    noticed: set[str] = set()
+    for run in runs:
+        for claim in run.judgement.claims:
+            if any(found.finding is Finding.FAILED and found.expectation for found in claim.findings):
+                noticed.add(claim.use.claim.id)
+            known = verdicts.get(claim.use.claim.id, Verdict.CONFIRMED)
+            verdicts[claim.use.claim.id] = max(known, claim.verdict, key=_WEIGHT.index)
+    return MutantResult(mutant, verdicts, frozenset(noticed), runs)
+
+
+_WEIGHT = (Verdict.CONFIRMED, Verdict.NOT_EXERCISED, Verdict.VIOLATED, Verdict.HARNESS_FAULT)
