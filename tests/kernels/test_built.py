@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
+from harness.debian import Archive
 from harness.errors import UsageError
 from harness.kernels import BuildOptions, Kernel, resolve
+from harness.kernels.image import read_release
 from tests.kernels.trees import make_tree
 
 _PATCH = """\
@@ -159,3 +161,32 @@ def test_wrong_specs(tree: Path, deadline: Deadline, spec: str, what: str) -> No
 def test_modules_only_is_refused(tree: Path, deadline: Deadline) -> None:
     with pytest.raises(UsageError, match="modules_only is for debian:"):
         resolve(f"tree:{tree}", BuildOptions(modules_only="kvm"), deadline)
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_real_tree(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's 6.12 as small as it can be, with a module, incrementally: minutes, of which most are the snapshot."""
+    deadline = Deadline.after(3600, "a real kernel")
+    monkeypatch.delenv("HARNESS_DEBIAN_MIRROR")
+    archive = Archive()
+    archive.unpack(
+        [archive.find("linux-source-6.12", deadline, suite="bookworm-backports")], tmp_path / "deb", deadline
+    )
+    tarball = tmp_path / "deb/usr/src/linux-source-6.12.tar.xz"
+    subprocess.run(["tar", "-I", "xz -dT0", "-xf", tarball, "-C", tmp_path], check=True)
+    tree, fragment = tmp_path / "linux-source-6.12", tmp_path / "small.config"
+    subprocess.run(["make", "-s", "-C", tree, f"O={tmp_path / 'tiny'}", "tinyconfig"], check=True)
+    (tmp_path / "tiny/.config").rename(tree / ".config")
+    fragment.write_text("CONFIG_64BIT=y\nCONFIG_PRINTK=y\nCONFIG_MODULES=y\nCONFIG_CRC7=m\n")
+
+    kernel = resolve(f"tree:{tree}", BuildOptions(config_fragments=(str(fragment),)), deadline)
+    assert read_release(kernel.image) == kernel.release
+    assert kernel.release.startswith("6.12.")
+    assert kernel.modules is not None
+    assert "crc7.ko" in (kernel.modules / "modules.dep").read_text()
+
+    fragment.write_text("CONFIG_64BIT=y\nCONFIG_KVM=y\n")
+    with pytest.raises(UsageError, match="CONFIG_KVM") as caught:
+        resolve(f"tree:{tree}", BuildOptions(config_fragments=(str(fragment),)), deadline)
+    assert "VIRTUALIZATION=n" in caught.value.evidence
