@@ -54,7 +54,7 @@ def diagnose(live: Live, deadline: Deadline) -> Ending:
 
 
 def ending(live: Live, state: State) -> Ending:
-    """The ending that put the machine into `state`, one of ENDED, as the fault that it is when nobody expected it."""
+    """The ending that put the machine into `state`, one of ENDED."""
     if state is State.GONE:
         live.console.wait_end(_LATE_S)
     else:
@@ -62,18 +62,16 @@ def ending(live: Live, state: State) -> Ending:
     panic = live.signs().get(Sign.PANIC)
     if panic is not None and State.PANICKED not in live.boot.expected:
         return _end(live, EndingKind.PANIC, f"the kernel panicked: {panic.detail}")
-    if state is State.GONE:
-        # QEMU's own words, not the guest's.
-        return Ending(
-            EndingKind.QEMU_DIED, live.boot.number, f"QEMU died: {live.process.ending()}", live.process.words()
-        )
-    kind, text = _UNASKED[state]
+    if state in (State.GONE, State.STOPPED):  # the evidence is QEMU's own words, not the guest's
+        text = f"QEMU died: {live.process.ending()}" if state is State.GONE else "QEMU stopped at an error of its own"
+        return Ending(EndingKind.QEMU_DIED, live.boot.number, text, live.process.words())
+    kind, text = _TEXT[state]
     return _end(live, kind, text)
 
 
-_UNASKED = {
-    State.RESET: (EndingKind.RESET, "the guest reset (or triple-faulted), and no step had asked for it"),
-    State.OFF: (EndingKind.POWER_OFF, "the guest switched itself off, and no step had asked for it"),
+_TEXT = {
+    State.RESET: (EndingKind.RESET, "the guest reset, or triple-faulted"),
+    State.OFF: (EndingKind.POWER_OFF, "the guest switched itself off"),
     State.PANICKED: (EndingKind.PANIC, "the kernel stands still after its panic"),
     State.CRASH_KERNEL: (EndingKind.PANIC, "the crash kernel has taken over"),
 }

@@ -36,7 +36,7 @@ class GuestEnded(KernelFault):
     """The kernel panicked, reset, switched off or hung, and no step had asked for that."""
 
     def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.text, evidence=ending.evidence)
+        super().__init__(f"{ending.text}, and no step had asked for that", evidence=ending.evidence)
         self.ending = ending
 
 

@@ -41,6 +41,7 @@ _LEADS_TO = {
     State.CREATED: "use a new Machine",
     State.BOOTING: "call start() or continue_boot() first",
     State.RUNNING: "call wait_ready() first",
+    State.STOPPED: "call pause() first",
     State.SUSPENDED: "suspend the guest and call wait_suspended() first",
     State.RESET: "reboot the guest and call wait_reset() first",
 }
@@ -245,15 +246,17 @@ class Machine:
 
     def pause(self, deadline: Deadline) -> None:
         """Stops all vCPUs where they are."""
+        self.expect(State.STOPPED)
         self.qmp.execute("stop", deadline)
 
     def resume(self, deadline: Deadline) -> None:
         """Lets the vCPUs go on after `pause`."""
-        self._require("resume", State.BOOTING, State.RUNNING, State.PANICKED, State.CRASH_KERNEL)
+        self._require("resume", State.STOPPED)
         self.qmp.execute("cont", deadline)
 
     def dump(self, path: Path, deadline: Deadline) -> None:
-        """Writes the guest's memory to `path` as an ELF core, for crash or drgn."""
+        """Writes the guest's memory to `path` as an ELF core, for crash or drgn; the guest stands still meanwhile."""
+        self.expect(State.STOPPED)
         self.qmp.execute("dump-guest-memory", deadline, {"paging": False, "protocol": f"file:{path.absolute()}"})
 
     def plug_cpu(self, deadline: Deadline) -> str:

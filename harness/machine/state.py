@@ -20,11 +20,12 @@ class State(enum.Enum):
     CRASH_KERNEL = "in its crash kernel"
     RESET = "paused at its reset"
     OFF = "paused at its power-off"
+    STOPPED = "stopped, by pause() or by an error inside QEMU"
     GONE = "gone: its QEMU ended"
 
 
 # States out of which only continue_boot() or close() leads.
-ENDED = frozenset({State.PANICKED, State.CRASH_KERNEL, State.RESET, State.OFF, State.GONE})
+ENDED = frozenset({State.PANICKED, State.CRASH_KERNEL, State.RESET, State.OFF, State.STOPPED, State.GONE})
 
 # Reasons of QMP's SHUTDOWN event (qapi/run-state.json, ShutdownCause) that are the guest's doing.
 _SHUTDOWN = {"guest-reset": State.RESET, "guest-shutdown": State.OFF}
@@ -35,13 +36,19 @@ def guest_state(events: Sequence[QmpEvent], signs: Collection[Sign]) -> State:
     stopped = [event.data["reason"] for event in events if event.name == "SHUTDOWN"]
     if stopped and stopped[-1] in _SHUTDOWN:
         return _SHUTDOWN[stopped[-1]]
-    sleeps = [event.name for event in events if event.name in ("SUSPEND", "WAKEUP")]
-    if sleeps and sleeps[-1] == "SUSPEND":
+    if _last(events, "STOP", "RESUME") == "STOP":
+        return State.STOPPED
+    if _last(events, "SUSPEND", "WAKEUP") == "SUSPEND":
         return State.SUSPENDED
     for sign, state in _BY_SIGN:
         if sign in signs:
             return state
     return State.BOOTING
+
+
+def _last(events: Sequence[QmpEvent], *names: str) -> str:
+    """The name of the last event that is called one of `names`; empty when there is none."""
+    return next((event.name for event in reversed(events) if event.name in names), "")
 
 
 _BY_SIGN = (
