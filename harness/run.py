@@ -307,7 +307,8 @@ class Steps:
     def _end(self) -> None:
         """Finishes the trace of a guest that is alive, and keeps its kernel log."""
         deadline = Deadline.after(_FINISH_S, "the end of the trace")
-        if self.session.machine.check(*State) is not State.RUNNING or not self.session.shell.alive:
+        running = self.session.machine.check(*State) is State.RUNNING
+        if not running or self.session.halted or not self.session.shell.alive:
             return
         self.tracer.finish(self.session, deadline)
         self.folder.write_text("dmesg.txt", self.session.run("dmesg", deadline).stdout)

@@ -16,6 +16,7 @@ from harness.guest.session import Session, guestctl_reply, pinned, quoted
 from harness.guest.ssh import Background, CommandResult
 from harness.machine.state import State
 from harness.scenario.check import asleep_sample
+from harness.scenario.kinds import kernel_errno
 from harness.scenario.steps import (
     Close,
     GuestStep,
@@ -195,7 +196,7 @@ def result_of(step: GuestStep, done: CommandResult) -> Result:
     if reply["errno"] == 0:
         return Result()
     where = [f"{key} {reply[key]}" for key in ("failed", "step") if reply.get(key)]
-    return Result(str(reply["errno_name"]), ", ".join([str(reply["target"]), *where]))
+    return Result(kernel_errno(str(reply["errno_name"])), ", ".join([str(reply["target"]), *where]))
 
 
 @perform.register
@@ -257,6 +258,7 @@ def _(step: Poweroff, session: Session, deadline: Deadline) -> Result:
 def _(step: Halt, session: Session, deadline: Deadline) -> Result:
     session.start_marked(step.id, pinned(step, command(step, session)), deadline)
     session.machine.wait_console(r"reboot: System halted", deadline)
+    session.halted = True
     return Result()
 
 

@@ -85,7 +85,7 @@ def window_of(expectation: InWindow, record: RunRecord) -> Window | str:
         for event in record.events
         if event.order is not None
         and begin.order < event.order
-        and (end is None or end.order is None or event.order < end.order)
+        and (event.boot == begin.boot if end is None or end.order is None else event.order < end.order)
     ]
     outcome = record.outcomes.get(first)
     boots = {begin.boot} | ({end.boot} if end else set())

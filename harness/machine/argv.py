@@ -69,7 +69,8 @@ class MachineSpec:
         """
         cores = self.cpus // self.sockets
         sockets = max(self.sockets, -(-self.max_cpus // cores))
-        return f"{self.cpus},maxcpus={sockets * cores},sockets={sockets},cores={cores},threads=1"
+        plain = self.cpus - self.without_virt  # the others are devices of their own
+        return f"{plain},maxcpus={sockets * cores},sockets={sockets},cores={cores},threads=1"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _SCRIPT = '[ -e /dev/kvm ]; echo "kvm-device $((! $?))"; exec guestctl state'
 def take_sample(name: str, session: Session, deadline: Deadline) -> Sample:
     """A sample of the machine as it is now."""
     guest: dict[str, Any] = {}
-    if session.machine.state is State.RUNNING:
+    if session.machine.state is State.RUNNING and not session.halted:
         guest = _guest_state(session, deadline)
         session.online = parse_cpu_list(str(guest["online"]))
     registers = session.machine.registers(deadline)

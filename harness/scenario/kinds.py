@@ -33,9 +33,19 @@ def parse_errno(value: Any) -> str:
     name = "OK" if str(value) == "0" else str(value)
     if name in ("OK", "FAILED"):
         return name
-    if name.lstrip("-") in errno.errorcode.values():
-        return name.lstrip("-")
+    name = name.lstrip("-")
+    if name.startswith("E") and isinstance(getattr(errno, name, None), int):
+        return kernel_errno(name)
     raise ValueError(f"{value!r} is not an errno name; write OK, EBUSY, EIO …")
+
+
+# libc's second names for one number; the kernel's own (include/uapi/asm-generic/errno.h) comes second.
+_ERRNO_ALIASES = {"ENOTSUP": "EOPNOTSUPP", "EWOULDBLOCK": "EAGAIN", "EDEADLOCK": "EDEADLK"}
+
+
+def kernel_errno(name: str) -> str:
+    """The kernel's name of an errno that libc has two names for."""
+    return _ERRNO_ALIASES.get(name, name)
 
 
 def parse_id(value: Any) -> str:
