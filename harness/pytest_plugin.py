@@ -56,7 +56,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     """Scenario files: *.yaml with the keys of a scenario. Other YAML is left alone."""
     if file_path.suffix != ".yaml" or file_path.name == REFERENCE_CLAIMS.name or not _looks_like_one(file_path):
         return None
-    return ScenarioFile.from_parent(parent, path=file_path)  # type: ignore[no-any-return]  # pytest's own is untyped
+    return ScenarioFile.from_parent(parent, path=file_path)
 
 
 def _looks_like_one(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: `harness run`, `judge`, `kernels`, `doctor`, `mutants`, `bench`, `schema`."""
+"""The command line: `harness run`, `judge`, `mutants`, `kernels`, `doctor`, `bench`, `schema`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from harness import progress
 from harness.cli.doctor import doctor
 from harness.cli.judge import judge
 from harness.cli.kernels import kernels
+from harness.cli.mutants import mutants
 from harness.cli.run import run
 from harness.cli.schema import schema
 from harness.errors import Exit, HarnessError
@@ -36,7 +37,7 @@ def cli(quiet: bool) -> None:
     progress.set_quiet(quiet)
 
 
-for _command in (run, judge, kernels, doctor, schema):
+for _command in (run, judge, mutants, kernels, doctor, schema):
     cli.add_command(_command)
 
 

@@ -35,8 +35,9 @@ def mutants(
 ) -> int:
     """Build each mutant, run the scenarios that apply, and show which claims noticed it.
 
-    Without PATCH, the project's own mutants for the kernel. A mutant is a patch with the trailers `Mutant:`, `Claims:`
-    and `Kernels:` before its diff; any other patch is run against all scenarios. Exit status 1 when one survives.
+    Without PATCH, the project's own mutants for the kernel. A mutant is a patch with the trailers `Mutant:`,
+    `Claims:` and `Kernels:` before its diff; any other patch is run against all scenarios. Exit status 1 when one
+    survives.
 
     \b
     harness mutants --kernel debian:6.12

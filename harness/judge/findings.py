@@ -109,11 +109,14 @@ def _gap(record: RunRecord, boots: set[int]) -> str:
     return f"the trace of boot {cut[0]} does not reach its end" if cut else ""
 
 
-def _unarmed(record: RunRecord, selectors: Sequence[Selector]) -> str:
-    """Why events of `selectors` could not have been seen at all; "" when they could."""
+def _blind(expectation: InWindow, record: RunRecord, selectors: Sequence[Selector]) -> str:
+    """Why events of `selectors` could not have been seen, or not been placed in time; "" when they could."""
     for selector in selectors:
         if not selector.of_step and selector.name not in (*record.armed, *STANDARD_EVENTS):
             return f"kernel {record.kernel['release']} has no probe for {selector.name}"
+        unordered = any(event.order is None and event.matches(selector) for event in record.events)
+        if unordered and (expectation.during is not None or isinstance(expectation, Order)):
+            return f"events of {selector.text} are unordered"
     return ""
 
 
@@ -125,7 +128,7 @@ def _(order: Order, record: RunRecord) -> Found:
     window = window_of(order, record)
     if isinstance(window, str):
         return _unseen(window)
-    if reason := _unarmed(record, order.events):
+    if reason := _blind(order, record, order.events):
         return _unseen(reason)
     cpus: Sequence[int | None] = window.online if order.per == "cpu" else [None]
     witnesses: list[Event] = []
@@ -144,8 +147,6 @@ def _in_order(selectors: Sequence[Selector], window: Window, cpu: int | None) ->
         group = [event for event in window.events if event.matches(selector) and cpu in (None, event.cpu)]
         if missing := _missing(selector, group, window.online if cpu is None else (cpu,)):
             return _unseen(missing + (f" ({window.gap})" if window.gap else ""), group)
-        if any(event.order is None for event in group):
-            return _unseen(f"events of {selector.text} are unordered", group)
         groups.append(sorted(group, key=_rank))
     for earlier, later in itertools.pairwise(groups):
         if _rank(earlier[-1]) >= _rank(later[0]):
@@ -181,7 +182,7 @@ def _(never: Never, record: RunRecord) -> Found:
     window = window_of(never, record)
     if isinstance(window, str):
         return _unseen(window)
-    if reason := _unarmed(record, [never.event]):
+    if reason := _blind(never, record, [never.event]):
         return _unseen(reason)
     matching = [event for event in window.events if event.matches(never.event)]
     if matching:
@@ -194,7 +195,7 @@ def _(count: Count, record: RunRecord) -> Found:
     window = window_of(count, record)
     if isinstance(window, str):
         return _unseen(window)
-    if reason := _unarmed(record, [count.event]):
+    if reason := _blind(count, record, [count.event]):
         return _unseen(reason)
     matching = [event for event in window.events if event.matches(count.event)]
     low, high = _bounds(count)
@@ -277,7 +278,7 @@ def _every(
     window = window_of(expectation, record)
     if isinstance(window, str):
         return _unseen(window)
-    if reason := _unarmed(record, [selector]):
+    if reason := _blind(expectation, record, [selector]):
         return _unseen(reason)
     matching = [event for event in window.events if event.matches(selector)]
     for event in matching:

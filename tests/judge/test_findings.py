@@ -1,0 +1,186 @@
+"""For each kind of expectation: a record that holds it, one that fails it, and one that did not see it."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import Exit
+from harness.guest.outcome import UNFINISHED
+from harness.judge.judge import judge
+from harness.judge.record import Fault, RunRecord
+from harness.judge.verdict import Verdict
+from harness.scenario.expectations import EXPECTATION_KINDS
+from tests.judge.records import HEAD, event, only, outcome, record, sample, step
+
+LOAD = step("load", 1, 90)
+BOTH_ON = [event(10, 0, "on"), event(12, 1, "on")]
+
+ORDER = "  - order: [on@each, late]\n    during: load\n"
+NEVER = "  - never: {event: off, during: load}\n"
+COUNT = "  - count: {event: on, per: cpu, is: 1}\n    during: load\n"
+RETURNS = "  - returns: {event: on@each, is: EIO}\n    during: load\n"
+ARGUMENTS = "  - arguments: {event: late, are: {state: 6}}\n"
+EXIT = "  - exit: {load: EBUSY}\n"
+VIRT = "  - virt: {at: loaded, on: all}\n"
+STATE = "  - state: {at: loaded, are: {modules.kvm.refcnt: 1}}\n"
+PRESENT = "  - dmesg: {present: 'exiting hardware'}\n    during: load\n"
+ABSENT = "  - dmesg: {absent: 'exiting hardware'}\n    during: load\n"
+SPLAT = "  - splat: 'WARNING.*kvm'\n"
+
+MARKED = "[ 1.0] harness: begin load\n{}[ 2.0] harness: end load\n"
+LINE = "[ 1.5] kvm: exiting hardware virtualization\n"
+WARNING = "[ 1.5] WARNING: CPU: 0 PID: 1 at virt/kvm/kvm_main.c:1 kvm_f+0x1\n[ 1.6] ---[ end trace 0 ]---\n"
+
+CASES = {
+    "order held": (record(ORDER, [*LOAD, *BOTH_ON, event(20, 0, "late")]), Verdict.CONFIRMED),
+    "order failed": (
+        record(ORDER, [*LOAD, event(10, 0, "on"), event(15, 0, "late"), event(16, 1, "on")]),
+        Verdict.VIOLATED,
+    ),
+    "order: a CPU missing": (record(ORDER, [*LOAD, event(10, 0, "on"), event(20, 0, "late")]), Verdict.NOT_EXERCISED),
+    "order: unordered": (record(ORDER, [*LOAD, *BOTH_ON, event(None, 0, "late")]), Verdict.NOT_EXERCISED),
+    "order: equal numbers": (record(ORDER, [*LOAD, *BOTH_ON, event(12, 0, "late")]), Verdict.VIOLATED),
+    "order: outside the window": (record(ORDER, [*LOAD, *BOTH_ON, event(95, 0, "late")]), Verdict.NOT_EXERCISED),
+    "never held": (record(NEVER, LOAD), Verdict.CONFIRMED),
+    "never failed": (record(NEVER, [*LOAD, event(10, 0, "off")]), Verdict.VIOLATED),
+    "never: events lost": (record(NEVER, LOAD, lost={1: 3}), Verdict.NOT_EXERCISED),
+    "never: trace cut": (record(NEVER, step("load", 1, None), complete=frozenset()), Verdict.NOT_EXERCISED),
+    "never: no probe": (record(NEVER, LOAD, armed=("on",)), Verdict.NOT_EXERCISED),
+    "never: step not begun": (record(NEVER), Verdict.NOT_EXERCISED),
+    "count held": (record(COUNT, [*LOAD, *BOTH_ON]), Verdict.CONFIRMED),
+    "count: one too many": (record(COUNT, [*LOAD, *BOTH_ON, event(14, 1, "on")]), Verdict.VIOLATED),
+    "count: none": (record(COUNT, LOAD), Verdict.VIOLATED),
+    "count: none, but events lost": (record(COUNT, LOAD, lost={1: 1}), Verdict.NOT_EXERCISED),
+    "count: too many, though events lost": (
+        record(COUNT, [*LOAD, *BOTH_ON, event(14, 1, "on")], lost={1: 1}),
+        Verdict.VIOLATED,
+    ),
+    "count: on a CPU that was offline": (
+        record(COUNT, [*LOAD, *BOTH_ON], outcomes=[outcome("load", online=(0,)), outcome("unload")]),
+        Verdict.CONFIRMED,
+    ),
+    "returns held": (
+        record(RETURNS, [*LOAD, *(event(10 + cpu, cpu, "on", "return", ret=0xFFFFFFFB) for cpu in (0, 1))]),
+        Verdict.CONFIRMED,
+    ),
+    "returns failed": (record(RETURNS, [*LOAD, event(10, 0, "on", "return", ret=0)]), Verdict.VIOLATED),
+    "returns: unseen": (record(RETURNS, [*LOAD, *BOTH_ON]), Verdict.NOT_EXERCISED),
+    "arguments held": (record(ARGUMENTS, [event(1, 0, "late", state="0x6")]), Verdict.CONFIRMED),
+    "arguments failed": (record(ARGUMENTS, [event(1, 0, "late", state=3)]), Verdict.VIOLATED),
+    "arguments: not fetched": (record(ARGUMENTS, [event(1, 0, "late")]), Verdict.VIOLATED),
+    "arguments: unseen": (record(ARGUMENTS), Verdict.NOT_EXERCISED),
+    "exit held": (record(EXIT, outcomes=[outcome("load", "EBUSY"), outcome("unload")]), Verdict.CONFIRMED),
+    "exit failed": (record(EXIT), Verdict.VIOLATED),
+    "exit: not reached": (record(EXIT, outcomes=[]), Verdict.NOT_EXERCISED),
+    "virt held": (record(VIRT, samples=[sample("loaded", [0, 1])]), Verdict.CONFIRMED),
+    "virt: the offline CPU may be off": (
+        record(VIRT, samples=[sample("loaded", [0], online=(0,))]),
+        Verdict.CONFIRMED,
+    ),
+    "virt failed": (record(VIRT, samples=[sample("loaded", [0])]), Verdict.VIOLATED),
+    "virt: on where it must not be": (
+        record(VIRT.replace("all", "none"), samples=[sample("loaded", [1], online=(0,))]),
+        Verdict.VIOLATED,
+    ),
+    "virt: no sample": (record(VIRT), Verdict.NOT_EXERCISED),
+    "state held": (record(STATE, samples=[sample("loaded", [], modules={"kvm": {"refcnt": 1}})]), Verdict.CONFIRMED),
+    "state failed": (record(STATE, samples=[sample("loaded", [], modules={"kvm": {"refcnt": 2}})]), Verdict.VIOLATED),
+    "state: absent": (record(STATE, samples=[sample("loaded", [], modules={})]), Verdict.VIOLATED),
+    "state: registers only": (record(STATE, samples=[sample("loaded", [])]), Verdict.NOT_EXERCISED),
+    "dmesg present held": (record(PRESENT, console=MARKED.format(LINE)), Verdict.CONFIRMED),
+    "dmesg present failed": (record(PRESENT, console=MARKED.format("") + LINE), Verdict.VIOLATED),
+    "dmesg present: step not begun": (record(PRESENT, console=LINE), Verdict.NOT_EXERCISED),
+    "dmesg absent held": (record(ABSENT, console=MARKED.format("")), Verdict.CONFIRMED),
+    "dmesg absent failed": (record(ABSENT, console=MARKED.format(LINE)), Verdict.VIOLATED),
+    "dmesg absent: log cut": (
+        record(ABSENT, console="[1] harness: begin load\n", outcomes=[outcome("load", UNFINISHED)]),
+        Verdict.NOT_EXERCISED,
+    ),
+    "splat held": (record(SPLAT, console=WARNING), Verdict.CONFIRMED),
+    "splat failed": (record(SPLAT), Verdict.VIOLATED),
+    "splat: another one": (record(SPLAT, console=WARNING + WARNING.replace("kvm", "net")), Verdict.VIOLATED),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_verdict(case: str) -> None:
+    run, expected = CASES[case]
+    verdict = only(judge(run).claims)
+    assert verdict.verdict is expected, verdict.findings
+    assert verdict.findings, "a verdict without evidence"
+
+
+def test_every_kind_has_a_case_that_holds_and_one_that_fails() -> None:
+    for kind in EXPECTATION_KINDS:
+        for word in ("held", "failed" if kind != "count" else "none"):
+            assert any(name.startswith(kind) and word in name for name in CASES), f"{kind} {word}"
+
+
+def test_violated_order_shows_the_two_events_that_contradict_it() -> None:
+    run, _ = CASES["order failed"]
+    found = only(judge(run).claims).findings[0]
+    assert [(event.name, event.cpu, event.seq) for event in found.events] == [("late", 0, 15), ("on", 1, 16)]
+    assert found.text == "on on CPU 1 came after late on CPU 0"
+
+
+def test_order_per_cpu_compares_on_each_cpu_by_itself() -> None:
+    expect = "  - order: [on, late]\n    per: cpu\n    during: load\n"
+    fine = [event(10, 0, "on"), event(20, 1, "on"), event(15, 0, "late"), event(25, 1, "late")]
+    assert only(judge(record(expect, [*LOAD, *fine])).claims).verdict is Verdict.CONFIRMED
+    wrong = [event(10, 0, "on"), event(26, 1, "on"), event(15, 0, "late"), event(25, 1, "late")]
+    assert only(judge(record(expect, [*LOAD, *wrong])).claims).verdict is Verdict.VIOLATED
+
+
+@pytest.mark.parametrize("expect", [ORDER, NEVER.replace("off", "late"), COUNT.replace("on,", "late,")])
+def test_unordered_is_not_ordered(expect: str) -> None:
+    verdict = only(judge(record(expect, [*LOAD, *BOTH_ON, event(None, 0, "late")])).claims)
+    assert verdict.verdict is Verdict.NOT_EXERCISED
+    assert "unordered" in verdict.findings[0].text
+
+
+def test_events_after_a_reset_are_not_in_a_window_that_the_reset_cut() -> None:
+    events = [*step("load", 1, None), event(2, 0, "off", boot=2)]
+    run = record(NEVER, events, complete=frozenset({1, 2}))
+    assert only(judge(run).claims).verdict is Verdict.CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("run", "expected", "reason"),
+    [
+        (record(NEVER, LOAD, console=WARNING), Verdict.VIOLATED, "unexpected WARNING"),
+        (record(NEVER, LOAD, fault=Fault("GuestEnded", 1, "the kernel panicked")), Verdict.VIOLATED, "panicked"),
+        (record(NEVER, LOAD, fault=Fault("HostFault", 3, "QEMU died")), Verdict.HARNESS_FAULT, "off"),
+        (record(NEVER, LOAD, fault=Fault("NotExercised", 4, "no VMX")), Verdict.NOT_EXERCISED, "off"),
+        (
+            record(NEVER, LOAD, outcomes=[outcome("load"), outcome("unload", "EBUSY")]),
+            Verdict.NOT_EXERCISED,
+            "'unload' gave EBUSY, which no expectation speaks of",
+        ),
+    ],
+)
+def test_what_concerns_the_whole_run(run: RunRecord, expected: Verdict, reason: str) -> None:
+    verdict = only(judge(run).claims)
+    assert verdict.verdict is expected
+    assert any(reason in found.text for found in verdict.findings)
+
+
+def test_claim_that_nothing_speaks_of_on_this_kernel_is_not_exercised() -> None:
+    verdict = only(judge(record(NEVER + '    kernels: ">=7.3"\n', LOAD)).claims)
+    assert verdict.verdict is Verdict.NOT_EXERCISED
+    assert "no expectation speaks of kernel 6.12.95" in verdict.findings[-1].text
+
+
+@pytest.mark.parametrize(
+    ("known", "failing", "exit_code"),
+    [
+        ("", False, Exit.CONFIRMED),
+        ("", True, Exit.VIOLATED),
+        ("violated", True, Exit.CONFIRMED),
+        ("violated", False, Exit.VIOLATED),  # confirmed where a violation was declared: news, too
+    ],
+)
+def test_exit_is_0_exactly_when_the_verdict_is_the_declared_one(known: str, failing: bool, exit_code: Exit) -> None:
+    declared = f", known: {{debian:6.12: {known}}}" if known else ""
+    head = HEAD.replace("source: here}", f"source: here{declared}}}")
+    events = [*LOAD, event(10, 0, "off")] if failing else LOAD
+    assert judge(record(NEVER, events, head=head)).exit is exit_code
