@@ -20,11 +20,6 @@ _BY_MAGIC: dict[bytes, Callable[[bytes], bytes]] = {
 }
 
 
-def is_compressed(data: bytes) -> bool:
-    """Whether `data` begins as one of the compressions that `decompress` knows."""
-    return any(data.startswith(magic) for magic in _BY_MAGIC)
-
-
 def decompress(data: bytes) -> bytes:
     """What `data` holds; data in none of gzip, bzip2, lzma, xz and zstd is returned as it is."""
     for magic, decompressor in _BY_MAGIC.items():
