@@ -1,0 +1,24 @@
+"""Cutting a step's messages out of the console."""
+
+from __future__ import annotations
+
+from harness.observe.console_log import ConsoleLog, kmsg_mark
+
+LOG = ConsoleLog.parse(
+    "[ 0.0] Linux version 6.12\r\n"
+    f"[ 5.0] {kmsg_mark('begin', 'load')}\r\n[ 5.1] kvm_amd: loaded\r\n[ 5.2] {kmsg_mark('end', 'load')}\r\n"
+    f"[ 6.0] {kmsg_mark('begin', 'reboot')}\r\n[ 6.1] kvm: exiting hardware virtualization\r\n"
+    "[ 0.0] Linux version 6.12\r\n[ 5.0] next boot\r\n"
+)
+
+
+def test_a_step_with_both_marks() -> None:
+    assert LOG.during("load", "load") == (("[ 5.1] kvm_amd: loaded",), True)
+
+
+def test_a_step_that_a_reset_cut_ends_at_the_next_kernels_banner() -> None:
+    assert LOG.during("reboot", "reboot") == (("[ 6.1] kvm: exiting hardware virtualization",), False)
+
+
+def test_a_step_whose_id_begins_like_another() -> None:
+    assert LOG.during("re", "re") is None

@@ -1,0 +1,49 @@
+"""What a person sees: the table, and the lanes of a contradiction."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from harness.judge.judge import judge
+from harness.judge.record import RunRecord
+from harness.report.result import RunResult
+from harness.report.terminal import print_results
+from tests.judge.records import event, record, step
+
+ORDER = "  - order: [on@each, late]\n"
+
+
+def printed(*records: RunRecord, verbose: bool = False) -> str:
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_results(console, [RunResult.of(run, judge(run), 1.5) for run in records], verbose)
+    return console.export_text()
+
+
+def test_a_violation_is_shown_as_lanes_in_the_columns_of_their_cpus() -> None:
+    events = [*step("load", 1, 90), event(10, 0, "on"), event(15, 0, "late"), event(16, 1, "on")]
+    text = printed(record(ORDER, events))
+    assert "violated" in text
+    assert "it holds" in text  # the claim's text
+    lines = text.splitlines()
+    header = next(line for line in lines if "seq" in line and "CPU 1" in line)
+    late = next(line for line in lines if "→ late" in line)
+    other = next(line for line in lines if "→ on" in line)
+    assert late.index("→") == header.index("CPU 0")
+    assert other.index("→") == header.index("CPU 1")
+    assert lines.index(late) < lines.index(other)
+
+
+def test_evidence_of_confirmed_claims_is_shown_on_demand() -> None:
+    run = record(ORDER, [event(10, 0, "on"), event(11, 1, "on"), event(15, 0, "late")])
+    assert "on@each < late" not in printed(run)
+    assert "on@each < late" in printed(run, verbose=True)
+
+
+def test_json_carries_the_events_that_prove_a_finding() -> None:
+    run = record(ORDER, [event(10, 0, "on"), event(15, 0, "late"), event(16, 1, "on")])
+    data = RunResult.of(run, judge(run), 1.5).to_json()
+    assert data["exit"] == 1
+    (claim,) = data["claims"]
+    assert [proof["seq"] for proof in claim["findings"][0]["events"]] == [15, 16]
