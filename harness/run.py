@@ -42,7 +42,7 @@ _FINISH_S = 20.0
 _KVM_MODULES = ("kvm", "kvm_amd", "kvm_intel")
 
 # The crash kernel and its initramfs must fit into what is set aside.
-_CRASH_MEMORY = "crashkernel=256M"
+_CRASH_MEMORY = "crashkernel=160M"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.deadline import Deadline
 from harness.guest.session import Session
 from harness.guest.ssh import Shell
+from harness.images.direct import direct_image
 from harness.images.initramfs import build_image
 from harness.images.keys import make_keys, run_overlay
 from harness.images.recipe import load_recipe
@@ -39,7 +40,8 @@ def prepared(
     with contextlib.ExitStack() as cleanup:
         # Tens of megabytes that can be made again from the kernel and the recipe.
         cleanup.callback(initrd.unlink)
-        machine = cleanup.enter_context(Machine(spec, engine, qemu, BootFiles(kernel.image, initrd), folder))
+        files = BootFiles(direct_image(kernel, deadline), initrd, kexec=kernel.image)
+        machine = cleanup.enter_context(Machine(spec, engine, qemu, files, folder))
         session = Session(machine, engine, Shell(machine, keys))
         cleanup.callback(session.shell.close)
         yield session

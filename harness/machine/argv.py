@@ -75,10 +75,14 @@ class MachineSpec:
 
 @dataclass(frozen=True)
 class BootFiles:
-    """What is booted; absolute paths."""
+    """What is booted, and the bzImage that kexec takes, which may be another file; absolute paths."""
 
     kernel: Path
     initrd: Path
+    kexec: Path | None = None
+
+    def absolute(self) -> BootFiles:
+        return BootFiles(self.kernel.absolute(), self.initrd.absolute(), self.kexec and self.kexec.absolute())
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ def _kexec_disks(spec: MachineSpec, files: BootFiles) -> tuple[Group, ...]:
     if not spec.kexec_disks:
         return ()
     words: list[str] = []
-    for name, path in (("kernel", files.kernel), ("initrd", files.initrd)):
+    for name, path in (("kernel", files.kexec or files.kernel), ("initrd", files.initrd)):
         words += ["-drive", f"if=none,id={name},format=raw,readonly=on,file={_comma(path)}"]
         words += ["-device", f"virtio-blk-pci,drive={name}"]
     return (Group("what kexec loads: the kernel as /dev/vda, the initramfs as /dev/vdb", tuple(words)),)
