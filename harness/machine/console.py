@@ -19,6 +19,8 @@ from pexpect.socket_pexpect import SocketSpawn
 from harness.deadline import Deadline
 from harness.machine.bell import Bell
 
+_SETTLED_S = 0.1  # without a new line: QEMU has the bytes in the socket before it reports the stop
+
 
 class Sign(enum.Enum):
     """Lines that mean something to the machine itself: those of the guest image's init, and the kernel's panic."""
@@ -97,10 +99,10 @@ class Console:
         """Types `text` and Enter."""
         self._spawn.sendline(text)
 
-    def settle(self, deadline: Deadline, quiet_s: float) -> None:
-        """Returns when nothing new came for `quiet_s` seconds, or at the deadline: for a guest that has stopped."""
-        while not deadline.expired and time.monotonic() - self.last_at < quiet_s:
-            time.sleep(quiet_s / 10)
+    def settle(self, deadline: Deadline) -> None:
+        """Returns when all that a stopped guest has printed was read, or at the deadline."""
+        while not deadline.expired and time.monotonic() - self.last_at < _SETTLED_S:
+            time.sleep(_SETTLED_S / 10)
 
     def wait_end(self, seconds: float) -> bool:
         """Whether QEMU closed its end, and all that it had written was read, within `seconds`."""

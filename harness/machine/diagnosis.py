@@ -17,7 +17,6 @@ from harness.machine.state import ENDED, State
 
 _PROBE_S = 5.0  # for an answer on the SSH port; a guest under TCG takes 50 ms
 _LATE_S = 0.5  # for an event that broke a connection to be reported after the connection broke
-_SETTLE_S = 0.1  # without a new line, the console of a stopped machine has been read to its end
 _EXCERPT_LINES = 25
 
 
@@ -58,7 +57,7 @@ def ending(live: Live, state: State) -> Ending:
     if state is State.GONE:
         live.console.wait_end(_LATE_S)
     else:
-        live.console.settle(Deadline.after(_LATE_S, "the console's last lines"), _SETTLE_S)
+        live.console.settle(Deadline.after(_LATE_S, "the console's last lines"))
     panic = live.signs().get(Sign.PANIC)
     if panic is not None and State.PANICKED not in live.boot.expected:
         return _end(live, EndingKind.PANIC, f"the kernel panicked: {panic.detail}")

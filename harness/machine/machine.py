@@ -72,7 +72,7 @@ class Machine:
         self.engine = engine
         self.run = run.absolute()
         self._qemu = qemu
-        self._files = BootFiles(files.kernel.absolute(), files.initrd.absolute())
+        self._files = files.absolute()
         self._live: Live | None = None
         self._cleanup = contextlib.ExitStack()
 
@@ -218,6 +218,9 @@ class Machine:
     def continue_boot(self, deadline: Deadline) -> None:
         """Boots the same machine again after its reset, power-off or panic; the boot's number counts up."""
         self._require("continue_boot", State.RESET, State.OFF, State.PANICKED, State.CRASH_KERNEL)
+        # A panicked kernel still prints; what it prints belongs to its own boot.
+        self.qmp.execute("stop", deadline)
+        self.console.settle(deadline)
         # With reboot=shutdown QEMU would take its own system_reset for a shutdown.
         self.qmp.execute("set-action", deadline, {"reboot": "reset"})
         self.begin_boot()

@@ -20,6 +20,7 @@ from harness import paths, progress
 from harness.cache import locked
 from harness.deadline import Deadline
 from harness.errors import HarnessError
+from harness.images.direct import direct_image
 from harness.images.initramfs import build_image
 from harness.images.keys import make_keys, run_overlay
 from harness.images.recipe import load_recipe
@@ -77,9 +78,10 @@ def prove(engine: Engine, qemu: Qemu, deadline: Deadline) -> Proof:
     with tempfile.TemporaryDirectory(prefix="harness-proof.") as name:
         folder = Path(name)
         initrd = image.write(folder / "initramfs.cpio", run_overlay(make_keys(folder)))
+        files = BootFiles(direct_image(kernel, deadline), initrd)
         spec = MachineSpec(cpus=_CPUS, memory_mib=512)
         begin = time.monotonic()
-        with Machine(spec, engine, qemu, BootFiles(kernel.image, initrd), folder) as machine:
+        with Machine(spec, engine, qemu, files, folder) as machine:
             try:
                 text = _try(machine, kernel, deadline.sooner(engine.proof_s, f"a guest with engine {engine.label}"))
             except HarnessError as error:

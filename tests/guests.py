@@ -1,0 +1,73 @@
+"""Real guests for tests: Debian's 6.12 with the project's guest image, on emulated SVM."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.guest.ssh import Shell
+from harness.images.direct import direct_image
+from harness.images.initramfs import build_image
+from harness.images.keys import RunKeys, make_keys, run_overlay
+from harness.images.recipe import load_recipe
+from harness.kernels import BuildOptions, Kernel, resolve
+from harness.machine import toolchain
+from harness.machine.argv import BootFiles, MachineSpec
+from harness.machine.engine import by_name
+from harness.machine.machine import Machine
+from harness.machine.state import State
+
+KERNEL = "debian:6.12"
+
+
+def deadline(seconds: float = 120.0, what: str = "this test") -> Deadline:
+    """Generous: a boot takes 6 s alone, and 40 s on a machine that does five other things."""
+    return Deadline.after(seconds, what)
+
+
+@functools.cache
+def kernel() -> Kernel:
+    return resolve(KERNEL, BuildOptions(), deadline(900, "fetching the kernel"))
+
+
+@dataclass
+class Guest:
+    """A machine, and the way into it."""
+
+    machine: Machine
+    shell: Shell
+
+    def boot(self) -> None:
+        """To a shell that answers, from whatever state the guest is in, as long as its QEMU lives."""
+        machine = self.machine
+        if machine.state is State.CREATED:
+            machine.start(deadline())
+        elif machine.state is State.RUNNING:
+            machine.console.send_line("reboot -f")  # needs no network, and init keeps a shell there
+            machine.wait_reset(deadline())
+            machine.continue_boot(deadline())
+        else:
+            machine.continue_boot(deadline())
+        machine.wait_ready(deadline())
+        self.shell.connect(deadline())
+
+    @property
+    def answers(self) -> bool:
+        return self.machine.state is State.RUNNING and self.shell.alive
+
+
+def files(folder: Path) -> tuple[BootFiles, RunKeys]:
+    patience = deadline(900, "the guest image")
+    keys = make_keys(folder)
+    image = build_image(kernel(), load_recipe(), [], patience)
+    initrd = image.write(folder / "initramfs.cpio", run_overlay(keys))
+    return BootFiles(direct_image(kernel(), patience), initrd), keys
+
+
+def make(folder: Path, spec: MachineSpec) -> Guest:
+    boot_files, keys = files(folder)
+    qemu = toolchain.find(deadline(600, "QEMU"))
+    machine = Machine(spec, by_name("tcg-svm", ""), qemu, boot_files, folder)
+    return Guest(machine, Shell(machine, keys))

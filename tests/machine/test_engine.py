@@ -1,0 +1,33 @@
+import pytest
+
+from harness.errors import UsageError
+from harness.machine.engine import ENGINES, NAMES, by_name
+
+
+@pytest.mark.parametrize(
+    ("name", "vendor", "module"),
+    [
+        ("kvm", "GenuineIntel", "kvm_intel"),
+        ("kvm", "AuthenticAMD", "kvm_amd"),
+        ("kvm", "HygonGenuine", "kvm_amd"),
+        ("tcg-svm", "GenuineIntel", "kvm_amd"),
+        ("tcg-svm", "AuthenticAMD", "kvm_amd"),
+    ],
+)
+def test_the_vendor_of_the_host_decides_only_where_its_cpu_is_used(name: str, vendor: str, module: str) -> None:
+    assert by_name(name, vendor).extension.module == module
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="expected: kvm, tcg-svm, auto"):
+        by_name("hvf", "GenuineIntel")
+
+
+def test_labels_are_unique_and_name_the_extension() -> None:
+    labels = [engine.label for engine in ENGINES]
+    assert len(set(labels)) == len(labels)
+    assert all(engine.extension.name in engine.label for engine in ENGINES)
+
+
+def test_names_are_in_the_order_of_auto() -> None:
+    assert NAMES == ("kvm", "tcg-svm")
