@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from harness.report.result import write_json
-from harness.scenario.load import json_schema
+from harness.scenario.schema import json_schema
 
 
 @click.command()

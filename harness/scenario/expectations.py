@@ -18,7 +18,11 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-Window = Annotated[list[Id], BeforeValidator(_listed), Field(min_length=1, max_length=2)]
+Window = Annotated[
+    list[Id],
+    BeforeValidator(_listed, json_schema_input_type=Id | Annotated[list[Id], Field(min_length=1, max_length=2)]),
+    Field(min_length=1, max_length=2),
+]
 
 
 def _return_value(value: Any) -> int | str:
@@ -174,7 +178,7 @@ class Virt(Expectation):
 
 
 class State(Expectation):
-    """Values of a sample: `state: {at: loaded, are: {modules.kvm.refcnt: 1, cpus.3.online: 0, devices.kvm: 1}}`."""
+    """Values of a sample: `state: {at: loaded, are: {modules.kvm.refcnt: 1, hotplug.3: 0, devices.kvm: 1}}`."""
 
     kind = "state"
     at: Id

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from harness.paths import PROJECT
 from harness.scenario import check
@@ -21,8 +21,8 @@ from harness.scenario.yaml_file import Document, Location, read_yaml
 
 REFERENCE_CLAIMS = PROJECT / "scenarios" / "claims.yaml"
 
-_TOP_KEYS = ("title", "about", "claims", "kernels", "machine", "trace", "actors", "points", "steps", "expect")
-_REQUIRED_KEYS = ("title", "claims", "kernels", "steps", "expect")
+TOP_KEYS = ("title", "about", "claims", "kernels", "machine", "trace", "actors", "points", "steps", "expect")
+REQUIRED_KEYS = ("title", "claims", "kernels", "steps", "expect")
 _STEP_SIDE_KEYS = ("id", "within", "kernels", "mode", "blocks")
 _EXPECTATION_SIDE_KEYS = ("claim", "kernels", "vendor", "during", "per")
 
@@ -56,8 +56,8 @@ def build_scenario(document: Document) -> Scenario:
     data, faults = document.data, Faults(document)
     if not isinstance(data, dict):
         raise document.error((), "a scenario is a mapping with title, claims, kernels, steps and expect")
-    _check_keys(data, _TOP_KEYS, (), faults)
-    for key in _REQUIRED_KEYS:
+    _check_keys(data, TOP_KEYS, (), faults)
+    for key in REQUIRED_KEYS:
         if not data.get(key):
             faults.add((key,), f"{key!r} is missing or empty")
     faults.raise_if_any()
@@ -285,34 +285,3 @@ def _unkeyed(model: Step | Expectation, side_keys: tuple[str, ...], leave_out: s
     fields = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=leave_out)
     sides = {key: fields.pop(key) for key in side_keys if key in fields}
     return {model.kind: fields[model.shorthand] if model.takes_mapping else fields, **sides}
-
-
-def json_schema() -> dict[str, Any]:
-    """A JSON Schema (draft 2020-12) of scenario files, for editors."""
-
-    def kind_schema(kinds: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
-        return {
-            "oneOf": [
-                {
-                    "type": "object",
-                    "required": [kind],
-                    "description": (model.__doc__ or "").strip(),
-                    "properties": {kind: {}},
-                }
-                for kind, model in kinds.items()
-            ]
-        }
-
-    parts = {
-        "machine": TypeAdapter(MachineSection).json_schema(),
-        "steps": {"type": "array", "items": kind_schema(STEP_KINDS)},
-        "expect": {"type": "array", "items": kind_schema(EXPECTATION_KINDS)},
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "scenario",
-        "type": "object",
-        "required": list(_REQUIRED_KEYS),
-        "properties": {**{key: {} for key in _TOP_KEYS}, **parts},
-        "additionalProperties": False,
-    }

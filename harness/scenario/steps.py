@@ -21,8 +21,13 @@ def _number(value: Any) -> Any:
     return int(value, 0) if isinstance(value, str) else value
 
 
-U64 = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=1 << 64)]
-Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+U64 = Annotated[int, BeforeValidator(_number, json_schema_input_type=int | str), Field(ge=0, lt=1 << 64)]
+Text = Annotated[
+    str,
+    BeforeValidator(
+        lambda value: str(value) if isinstance(value, int) else value, json_schema_input_type=str | float
+    ),
+]
 
 
 class Step(BaseModel):
@@ -72,7 +77,12 @@ class Unload(GuestStep):
 
     kind = "unload"
     shorthand = "modules"
-    modules: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+    modules: Annotated[
+        list[str],
+        BeforeValidator(
+            lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]
+        ),
+    ]
 
 
 class Vm(GuestStep):
