@@ -93,11 +93,15 @@ def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
         lines.append(f"echo 1 > events/{_GROUP}/enable")
     lines += [
         "echo 1 > tracing_on",
-        f"cat trace_pipe > {PORT} 2>/dev/null & echo $! > /run/harness-reader",
+        _stream_to(PORT),
         f"echo '{mark('boot', str(boot))}' > trace_marker",
         'read -r cpus < /sys/devices/system/cpu/online && echo "harness-online $cpus"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _stream_to(port: str) -> str:
+    return f"guestctl stream trace_pipe {port} >/dev/null 2>&1 & echo $! > /run/harness-reader"
 
 
 def finish_script(what: str) -> str:
@@ -114,9 +118,9 @@ def last_script(boot: int) -> str:
     return "\n".join(
         (
             f"cd {TRACING}",
-            "kill $(cat /run/harness-reader)",
-            f"stty -F {LAST_PORT} raw -echo",
-            f"cat trace_pipe > {LAST_PORT} 2>/dev/null & echo $! > /run/harness-reader",
+            "read -r reader < /run/harness-reader && kill $reader",
+            "while [ -e /proc/$reader ]; do usleep 2000; done",
+            _stream_to(LAST_PORT),
             f"echo '{mark('boot', str(boot))}' > trace_marker",
             f"echo {_PRINTK_DELAY_MS} > /proc/sys/kernel/printk_delay",
         )
