@@ -27,8 +27,8 @@ from elftools.elf.elffile import ELFFile
 
 from harness import progress
 from harness.cache import disk_full_is_a_host_fault, locked
+from harness.compression import decompress
 from harness.deadline import Deadline
-from harness.images.compression import decompress
 from harness.images.vmlinux import BzImage
 from harness.kernels.model import Kernel
 from harness.paths import PROJECT, cache_dir

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from elftools.elf.elffile import ELFFile
 
+from harness.compression import decompress
 from harness.errors import UsageError
-from harness.images.compression import decompress
 from harness.kernels.model import Kernel
 
 

@@ -6,8 +6,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.compression import decompress
 from harness.errors import UsageError
-from harness.images.compression import decompress
 
 _SECTOR = 512
 _SETUP_SECTS = 0x1F1

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from harness.compression import decompress
 from harness.deadline import Deadline
 from harness.errors import UsageError
-from harness.images.compression import decompress
 from harness.kernels.packaged import run_depmod
 from harness.kernels.source import Recipe, Source
 from harness.kernels.store import Parts

@@ -7,7 +7,7 @@ import lzma
 import pytest
 import zstandard
 
-from harness.images.compression import decompress
+from harness.compression import decompress
 
 TEXT = b"a module " * 100
 
