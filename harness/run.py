@@ -33,7 +33,7 @@ from harness.report.result import RunResult
 from harness.scenario.functions import real_name
 from harness.scenario.load import to_yaml
 from harness.scenario.model import Probe, Scenario
-from harness.scenario.steps import Boot, Halt, Kexec, Panic, Poweroff, Reboot, Sample, Start, Step, Until
+from harness.scenario.steps import Boot, Halt, Kexec, Panic, Poweroff, Reboot, Sample, Start, Step, Suspend, Until
 from harness.scenario.yaml_file import read_yaml
 
 _PREPARE_S = 1800.0  # a kernel from source takes ten minutes on two cores
@@ -180,7 +180,7 @@ class Run:
         modules = sorted({name for step in steps for name in EXTRA_MODULES.get(type(step), ())})
         spec, folder = self._spec(steps), self.folder.path
         with prepared(self.kernel, self.job.engine, self.job.qemu, folder, spec, modules, deadline) as session:
-            tracer = Tracer(self.probes, self.folder.path / STREAMS[0])
+            tracer = Tracer(self.probes, self.folder.path)
             try:
                 Steps(self.scenario, session, tracer, self.folder, self._booted).run(steps)
             finally:
@@ -273,6 +273,8 @@ class Steps:
             self._sample(_SAMPLED_ENDS[machine.state], deadline)
 
     def _perform(self, step: Step, deadline: Deadline) -> Result:
+        if isinstance(step, Suspend):
+            self.tracer.use_serial_line(self.session, deadline)
         if isinstance(step, _BOOT_ENDERS):
             self.tracer.follow_to_the_end(self.session, deadline)
         if isinstance(step, Sample):

@@ -88,9 +88,7 @@ def test_demo_is_confirmed_on_6_12_with_the_state_that_kvm_shutdown_saw(engine: 
     assert no_qemu_of(result.folder)
 
 
-def test_demo_on_6_1_is_violated_as_declared_and_shows_the_notifier_at_system_running(
-    engine: Engine, qemu: Qemu
-) -> None:
+def test_demo_on_6_1_is_violated_as_declared_by_a_notifier_at_system_running(engine: Engine, qemu: Qemu) -> None:
     result = run(PROJECT / "scenarios/demo.yaml", K61, engine, qemu)
     verdict = claim(result, "system-state-before-kvm-shutdown")
     assert (verdict.verdict, verdict.as_declared, result.exit) == (Verdict.VIOLATED, True, Exit.CONFIRMED)
@@ -116,7 +114,7 @@ def test_a_wrong_order_is_violated_by_the_pair_of_events_and_judged_so_again(
 
 def test_actors_run_beside_the_steps_and_give_their_errno(tmp_path: Path, engine: Engine, qemu: Qemu) -> None:
     body = (
-        "actors:\n  slow: {run: 'sleep 1', cpu: 1}\n  second: {load: kvm_vendor}\n"
+        "actors:\n  slow: {run: 'sleep 5', cpu: 1}\n  second: {load: kvm_vendor}\n"
         "steps:\n  - start: slow\n  - load: kvm_vendor\n  - start: second\n    id: start-second\n"
         "  - until: second.exit\n    id: u2\n  - until: slow.exit\n    id: u1\n"
         "expect:\n  - exit: {slow: OK, load: OK, second: EEXIST}\n"
@@ -203,7 +201,7 @@ def test_a_run_that_is_stopped_leaves_its_folder_and_no_process(
     tmp_path: Path, runs: Path, number: signal.Signals, says: str
 ) -> None:
     body = "steps:\n  - run: sleep 50\n    within: 60s\nexpect:\n  - exit: {run: OK}\n"
-    argv = [HARNESS, "run", scenario_file(tmp_path, body), "--engine", "tcg-svm"]
+    argv = [str(HARNESS), "run", str(scenario_file(tmp_path, body)), "--engine", "tcg-svm"]
     child = subprocess.Popen(argv, env={**os.environ, "HARNESS_RUNS": str(runs)}, stderr=subprocess.PIPE)
     deadline = Deadline.after(120, "the guest's boot")
     while not any("harness: begin run" in log.read_text(errors="replace") for log in runs.glob("*/console.log")):

@@ -109,11 +109,11 @@ def finish_script(what: str) -> str:
     return f"cd {TRACING}; echo '{mark('end', what)}' > trace_marker; echo 0 > tracing_on; cat per_cpu/cpu*/stats"
 
 
-def last_script(boot: int) -> str:
-    """A shell script that moves the stream to a serial line, which works until the CPUs are stopped.
+def move_script(boot: int) -> str:
+    """A shell script that moves the stream to the serial line, which outlives what a virtio device does not.
 
-    A virtio device does not: since 6.15 device_shutdown() resets it, and syscore_shutdown() comes after that. The
-    delay makes each message of the shutdown path last long enough for the reader on another CPU to keep up.
+    Since 6.15 device_shutdown() resets virtio devices, and syscore_shutdown() comes after that; and 7.3 was seen to
+    forget, on resume, that the host has the port open (the writer sleeps in wait_port_writable() for good).
     """
     return "\n".join(
         (
@@ -122,9 +122,13 @@ def last_script(boot: int) -> str:
             "while [ -e /proc/$reader ]; do usleep 2000; done",
             _stream_to(LAST_PORT),
             f"echo '{mark('boot', str(boot))}' > trace_marker",
-            f"echo {_PRINTK_DELAY_MS} > /proc/sys/kernel/printk_delay",
         )
     )
+
+
+def slow_messages_script() -> str:
+    """A shell script that makes each kernel message last, for the tracer's reader on another CPU to keep up."""
+    return f"echo {_PRINTK_DELAY_MS} > /proc/sys/kernel/printk_delay"
 
 
 def parse_lost(stats: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +25,10 @@ class Tracer:
     """Probes and the stream that they feed. `lost` and `complete` are per boot, as the judge wants them."""
 
     probes: Sequence[KernelProbe]
-    stream: Path  # what QEMU writes the guest's virtio-serial port to
+    folder: Path  # the run's, with the files STREAMS
     lost: dict[int, int] = field(default_factory=dict)
     complete: set[int] = field(default_factory=set)
+    _on_serial_line: set[int] = field(default_factory=set)
 
     def arm(self, session: Session, deadline: Deadline) -> list[str]:
         """Arms the probes in the present boot. Returns the names of those that the kernel refused."""
@@ -46,16 +48,25 @@ class Tracer:
         done = session.run(tracefs.finish_script(_ALL), deadline)
         self.lost[boot] = tracefs.parse_lost(done.stdout)
         last = tracefs.mark("end", _ALL)
-        while not self._streamed(last):
-            deadline.check("the guest's trace does not arrive on the virtio-serial port")
+        while not self._streamed(boot, last):
+            deadline.check("the guest's trace does not arrive")
             deadline.pause(0.02)
         self.complete.add(boot)
 
-    def follow_to_the_end(self, session: Session, deadline: Deadline) -> None:
-        """Prepares for the end of the boot: from here on the stream goes through the serial line."""
-        session.run(tracefs.last_script(session.machine.boot.number), deadline)
+    def use_serial_line(self, session: Session, deadline: Deadline) -> None:
+        """Moves the stream of the present boot to the serial line; once is enough."""
+        boot = session.machine.boot.number
+        if boot not in self._on_serial_line:
+            session.run(tracefs.move_script(boot), deadline)
+            self._on_serial_line.add(boot)
 
-    def _streamed(self, mark: str) -> bool:
-        with self.stream.open("rb") as file:
-            file.seek(max(0, self.stream.stat().st_size - 4096))
+    def follow_to_the_end(self, session: Session, deadline: Deadline) -> None:
+        """Prepares for the end of the boot."""
+        self.use_serial_line(session, deadline)
+        session.run(tracefs.slow_messages_script(), deadline)
+
+    def _streamed(self, boot: int, mark: str) -> bool:
+        with (self.folder / STREAMS[boot in self._on_serial_line]).open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 4096))
             return mark.encode() in file.read()
