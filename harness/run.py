@@ -33,7 +33,23 @@ from harness.report.result import RunResult
 from harness.scenario.functions import real_name
 from harness.scenario.load import to_yaml
 from harness.scenario.model import Probe, Scenario
-from harness.scenario.steps import Boot, Halt, Kexec, Panic, Poweroff, Reboot, Sample, Start, Step, Suspend, Until
+from harness.scenario.steps import (
+    Boot,
+    Halt,
+    Kexec,
+    Offline,
+    Online,
+    Panic,
+    Plug,
+    Poweroff,
+    Reboot,
+    Sample,
+    Start,
+    Step,
+    Suspend,
+    Until,
+    Wrmsr,
+)
 from harness.scenario.yaml_file import read_yaml
 
 _PREPARE_S = 1800.0  # a kernel from source takes ten minutes on two cores
@@ -68,6 +84,7 @@ def run_job(job: Job) -> RunResult:
     """
     with progress.task(f"kernel {job.label}"):
         kernel = resolve(job.kernel, job.options, Deadline.after(_PREPARE_S, f"kernel {job.label}"))
+    kernel.require_config(_needed_config(job.scenario, kernel))
     probes = kernel_probes(job.scenario, kernel, job.engine)
     folder = RunFolder.create(job.scenario.name, job.label, job.engine.name)
     begin = time.monotonic()
@@ -76,6 +93,34 @@ def run_job(job: Job) -> RunResult:
     result = RunResult.of(record, judge(record), time.monotonic() - begin)
     folder.write_json("verdict.json", result.to_json())
     return result
+
+
+_CONFIG = {
+    "CONFIG_KPROBE_EVENTS": "the tracer's probes",
+    "CONFIG_VIRTIO_PCI": "the devices of the guest",
+    "CONFIG_VIRTIO_CONSOLE": "the tracer's stream",
+    "CONFIG_VIRTIO_NET": "SSH",
+    "CONFIG_SERIAL_8250_CONSOLE": "the console",
+    "CONFIG_BLK_DEV_INITRD": "the guest image",
+    "CONFIG_DEVTMPFS": "/dev/kvm",
+}
+
+_STEP_CONFIG: dict[type[Step], dict[str, str]] = {
+    Offline: {"CONFIG_HOTPLUG_CPU": "offline"},
+    Online: {"CONFIG_HOTPLUG_CPU": "online"},
+    Plug: {"CONFIG_ACPI_HOTPLUG_CPU": "plug"},
+    Suspend: {"CONFIG_SUSPEND": "suspend"},
+    Kexec: {"CONFIG_KEXEC_FILE": "kexec"},
+    Wrmsr: {"CONFIG_X86_MSR": "wrmsr"},
+}
+
+
+def _needed_config(scenario: Scenario, kernel: Kernel) -> dict[str, str]:
+    """The options that the harness needs for this scenario, each with what it is for."""
+    needed = dict(_CONFIG)
+    for step in scenario.steps_on(str(kernel.version)):
+        needed |= _STEP_CONFIG.get(type(step), {})
+    return needed
 
 
 def kernel_probes(scenario: Scenario, kernel: Kernel, engine: Engine) -> list[KernelProbe]:

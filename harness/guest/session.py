@@ -35,6 +35,7 @@ class Session:
     online: tuple[int, ...] = ()
     background: dict[str, Background] = field(default_factory=dict)
     plugged: dict[int, str] = field(default_factory=dict)
+    sampled_until: int = 0  # position in the console's lines up to which samples have it
     halted: bool = False  # by `halt`: the CPUs stand still, which QEMU does not report
     when_asleep: Callable[[str, Deadline], None] | None = None  # takes a sample of the suspended machine, by name
 

@@ -24,6 +24,7 @@ class Sample:
     registers: Mapping[int, Mapping[str, int]]
     online: tuple[int, ...]
     guest: Mapping[str, Any] = field(default_factory=dict)
+    console: tuple[str, ...] = ()  # what the kernel said since the sample before, or since the boot
 
     def lookup(self, path: str) -> str | int:
         """The value at a dotted path into `guest`, such as modules.kvm.refcnt; ABSENT when there is none."""
@@ -49,5 +50,6 @@ class Sample:
                 "virt": {int(cpu): on for cpu, on in data["virt"].items()},
                 "registers": {int(cpu): regs for cpu, regs in data["registers"].items()},
                 "online": tuple(data["online"]),
+                "console": tuple(data["console"]),
             }
         )

@@ -30,7 +30,15 @@ def take_sample(name: str, session: Session, deadline: Deadline) -> Sample:
         },
         online=session.online,
         guest=guest,
+        console=_console(session),
     )
+
+
+def _console(session: Session) -> tuple[str, ...]:
+    machine = session.machine
+    since = max(session.sampled_until, machine.boot.console)
+    session.sampled_until = machine.console.position
+    return tuple(line.text for line in machine.console.lines(since))
 
 
 def _guest_state(session: Session, deadline: Deadline) -> dict[str, Any]:
