@@ -7,6 +7,7 @@ import sys
 import click
 
 from harness import progress
+from harness.cli.bench import bench
 from harness.cli.doctor import doctor
 from harness.cli.judge import judge
 from harness.cli.kernels import kernels
@@ -37,7 +38,7 @@ def cli(quiet: bool) -> None:
     progress.set_quiet(quiet)
 
 
-for _command in (run, judge, mutants, kernels, doctor, schema):
+for _command in (run, judge, mutants, kernels, doctor, bench, schema):
     cli.add_command(_command)
 
 
