@@ -194,6 +194,16 @@ def test_an_unknown_function_is_the_scenarios_fault_with_its_line(tmp_path: Path
     assert no_qemu_of(tmp_path)
 
 
+def test_a_function_that_cannot_be_probed_does_not_pass_for_one_that_was_not_called(
+    tmp_path: Path, engine: Engine, qemu: Qemu
+) -> None:
+    # It is notrace, and in a module: the kernel takes the probe while the module is absent, and refuses it later.
+    body = "trace: [kvm_spurious_fault]\nsteps:\n  - load: kvm_vendor\nexpect:\n  - never: kvm_spurious_fault\n"
+    (verdict,) = run(scenario_file(tmp_path, body), K612, engine, qemu).judgement.claims
+    assert verdict.verdict is Verdict.NOT_EXERCISED
+    assert "no probe for kvm_spurious_fault" in verdict.findings[0].text
+
+
 @pytest.mark.parametrize(
     ("number", "says"), [(signal.SIGINT, "interrupted"), (signal.SIGKILL, "was killed during this run")]
 )

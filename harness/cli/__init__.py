@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import click
 
@@ -55,4 +56,9 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         print("harness: interrupted", file=sys.stderr)
         code = 130
+    except Exception:
+        # Exit status 1 would blame the kernel.
+        traceback.print_exc()
+        print("harness: this is a bug of the harness; the kernel is not to blame", file=sys.stderr)
+        code = int(Exit.HARNESS_FAULT)
     sys.exit(code)

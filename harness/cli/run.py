@@ -67,12 +67,14 @@ def run(
     qemu = toolchain.find(deadline)
     chosen = choose(engine, qemu, deadline)
     results: list[RunResult] = []
-    for scenario in loaded:
-        for kernel in kernels or scenario.kernels:
-            with progress.task(f"{scenario.name} on {kernel}"):
-                results.append(run_job(Job(scenario, kernel, chosen, qemu, options)))
-    if json_file != "-":
-        print_results(Console(), results, verbose)
-    if json_file:
-        write_json(json_file, [result.to_json() for result in results])
+    try:
+        for scenario in loaded:
+            for kernel in kernels or scenario.kernels:
+                with progress.task(f"{scenario.name} on {kernel}"):
+                    results.append(run_job(Job(scenario, kernel, chosen, qemu, options)))
+    finally:  # a batch that ends early keeps what it has
+        if json_file != "-" and results:
+            print_results(Console(), results, verbose)
+        if json_file:
+            write_json(json_file, [result.to_json() for result in results])
     return int(worst_exit([result.exit for result in results]))

@@ -15,7 +15,7 @@ TRACE_PORT = "harness.trace"  # /dev/virtio-ports/ in the guest; what is written
 BASE_CMDLINE = (
     "console=ttyS0",  # the only console: what is not on it, nobody saw
     "nokaslr",  # addresses in registers and probes mean something without asking the guest
-    # Self-tests of the crypto API: 0.5 of the 5.2 CPU seconds that a boot under TCG takes, and no claim is about them.
+    # Self-tests of the crypto API: 0.5 of the 5.2 CPU seconds of a boot under TCG, and no claim is about them.
     "cryptomgr.notests",
     "panic=0",  # stand still after a panic: with a reboot, a panic and a reset would look alike
     # A busy host starves vCPUs. These keep that from looking like a fault of the kernel: the timer check panics

@@ -100,6 +100,18 @@ def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_REFUSED_AT_LOAD = re.compile(r"Failed to re-register probe (\w+) on")
+
+
+def refused_at_load(console: str) -> set[str]:
+    """Names of probes that the kernel took before their module was loaded, and refused when it was.
+
+    kernel/trace/trace_kprobe.c, trace_kprobe_module_callback() says so, in the log only. Without this, a function
+    that cannot be probed would pass for one that was never called.
+    """
+    return {name.removesuffix(_RETURN_SUFFIX) for name in _REFUSED_AT_LOAD.findall(console)}
+
+
 def _stream_to(port: str) -> str:
     return f"guestctl stream trace_pipe {port} >/dev/null 2>&1 & echo $! > /run/harness-reader"
 

@@ -58,7 +58,7 @@ class Step(BaseModel):
 
 
 class GuestStep(Step):
-    """A step that one command in the guest carries out: it can also be an actor."""
+    """A step that one command in the guest carries out; most can also be actors."""
 
     cpu: Cpu | None = None  # the CPU that the command is pinned to
 
@@ -269,4 +269,9 @@ STEP_KINDS: dict[str, type[Step]] = {
     )
 }  # fmt: skip
 
-ACTOR_KINDS = {kind: step for kind, step in STEP_KINDS.items() if issubclass(step, GuestStep)}
+# Those that need the harness's attention while they run can only be steps.
+ACTOR_KINDS = {
+    kind: step
+    for kind, step in STEP_KINDS.items()
+    if issubclass(step, GuestStep) and step not in (Suspend, Halt, Kexec, Panic)
+}

@@ -1,0 +1,205 @@
+"""One run: a scenario on a kernel and an engine, from the first boot to the judged folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness import progress
+from harness.cache import disk_full_is_a_host_fault
+from harness.deadline import Deadline
+from harness.errors import Exit, HarnessError, NotExercised, UsageError
+from harness.folder import RunFolder
+from harness.guest.actions import EXTRA_MODULES
+from harness.guest.boot import prepared
+from harness.guest.session import Session
+from harness.judge.judge import judge
+from harness.judge.record import RUN_FORMAT, load_record
+from harness.kernels.model import BuildOptions, Kernel
+from harness.kernels.resolve import resolve
+from harness.machine.argv import MachineSpec
+from harness.machine.engine import Engine
+from harness.machine.toolchain import Qemu
+from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
+from harness.probes.tracer import STREAMS, Tracer
+from harness.report.result import RunResult
+from harness.run.requirements import kernel_probes, needed_config, probe_error
+from harness.run.steps import Steps
+from harness.scenario.load import to_yaml
+from harness.scenario.model import Scenario
+from harness.scenario.steps import Kexec, Panic, Step
+
+_PREPARE_S = 1800.0  # a kernel from source takes ten minutes on two cores
+
+# The crash kernel and its initramfs must fit into what is set aside.
+_CRASH_MEMORY = "crashkernel=160M"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be run. `label` names the kernel in tables: its spec and what was done to it."""
+
+    scenario: Scenario
+    kernel: str
+    engine: Engine
+    qemu: Qemu
+    options: BuildOptions = field(default_factory=BuildOptions)
+
+    @property
+    def label(self) -> str:
+        return " +".join([self.kernel, *(patch.stem for patch in self.options.patches)])
+
+
+def run_job(job: Job) -> RunResult:
+    """Runs and judges. What goes wrong during the run is part of the result; wrong input is raised, before any boot.
+
+    Raises UsageError for a kernel or probe that does not exist, HostFault when the kernel or the image cannot be
+    made, KeyboardInterrupt (with the folder complete and nothing left running).
+    """
+    with progress.task(f"kernel {job.label}"):
+        kernel = resolve(job.kernel, job.options, Deadline.after(_PREPARE_S, f"kernel {job.label}"))
+    kernel.require_config(needed_config(job.scenario, kernel))
+    probes = kernel_probes(job.scenario, kernel, job.engine)
+    folder = RunFolder.create(job.scenario.name, job.label, job.engine.name)
+    begin = time.monotonic()
+    with disk_full_is_a_host_fault(folder.path):
+        Run(job, kernel, probes, folder).execute()
+        record = load_record(folder.path)
+        result = RunResult.of(record, judge(record), time.monotonic() - begin)
+        folder.write_json("verdict.json", result.to_json())
+    return result
+
+
+@dataclass
+class Run:
+    """A run in progress."""
+
+    job: Job
+    kernel: Kernel
+    probes: list[KernelProbe]
+    folder: RunFolder
+    _meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.job.scenario
+
+    def execute(self) -> None:
+        """Boots, does the steps, collects. Ends with a folder that can be judged, whatever happens."""
+        version = str(self.kernel.version)
+        self._meta = {
+            "format": RUN_FORMAT,
+            "scenario": self.scenario.name,
+            "kernel": {
+                "spec": self.job.kernel,
+                "label": self.job.label,
+                "release": self.kernel.release,
+                "version": version,
+                "key": self.kernel.key,
+                "provenance": dict(self.kernel.provenance),
+            },
+            "engine": self.job.engine.name,
+            "vendor": self.job.engine.extension.name,
+            "qemu": self.job.qemu.version,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "online": [],
+            "armed": [],
+            "lost": {},
+            "complete": [],
+            "expected_panic": any(isinstance(step, Panic) for step in self.scenario.steps_on(version)),
+            # What stands here when nobody lives to write how it really ended.
+            "fault": {"type": "Interrupted", "exit": 3, "text": "the harness was killed during this run"},
+        }
+        self.folder.write_text("scenario.yaml", to_yaml(self.scenario))
+        self._save()
+        try:
+            self._require_engine()
+            self._run_machine()
+            self._meta["fault"] = None
+        except BaseException as error:
+            self._meta["fault"] = _fault(error)
+            if not isinstance(error, HarnessError) or isinstance(error, UsageError):
+                raise
+        finally:
+            try:
+                self._collect()
+            finally:
+                self._save()
+
+    def _save(self) -> None:
+        self.folder.write_json("run.json", self._meta)
+
+    def _require_engine(self) -> None:
+        wanted, engine = self.scenario.machine.virt, self.job.engine
+        if wanted not in ("any", engine.extension.name):
+            raise NotExercised(
+                f"the scenario needs {wanted.upper()}, engine {engine.name} has {engine.extension.name.upper()}"
+            )
+        if self.scenario.points:
+            raise NotExercised(f"the scenario holds tasks at points, which engine {engine.name} cannot")
+
+    def _run_machine(self) -> None:
+        deadline = Deadline.after(_PREPARE_S, "the guest image")
+        steps = self.scenario.steps_on(str(self.kernel.version))
+        modules = sorted({name for step in steps for name in EXTRA_MODULES.get(type(step), ())})
+        spec, folder = self._spec(steps), self.folder.path
+        with prepared(self.kernel, self.job.engine, self.job.qemu, folder, spec, modules, deadline) as session:
+            tracer = Tracer(self.probes, self.folder.path)
+            try:
+                Steps(self.scenario, session, tracer, self.folder, self._booted).run(steps)
+            finally:
+                self._meta |= {"lost": tracer.lost, "complete": sorted(tracer.complete)}
+
+    def _spec(self, steps: list[Step]) -> MachineSpec:
+        section = self.scenario.machine
+        crash = any(isinstance(step, Panic) and step.crash_kernel for step in steps)
+        kexec = any(isinstance(step, Kexec) for step in steps)
+        return MachineSpec(
+            cpus=section.cpus,
+            max_cpus=section.max_cpus or 0,
+            memory_mib=section.memory,
+            without_virt=section.without_virt,
+            cmdline=" ".join([section.cmdline, _CRASH_MEMORY if crash else ""]).strip(),
+            kexec_disks=kexec or crash,
+        )
+
+    def _booted(self, session: Session, refused: list[str]) -> None:
+        """Notes what the first boot found; an unknown function is the scenario's fault."""
+        if session.machine.boot.number > 1:
+            return
+        for probe in self.scenario.probes_on(str(self.kernel.version), self.job.engine.extension.name):
+            # A patch may have removed or inlined a function: then its expectations are unseen, which is no mistake
+            # of the scenario's.
+            if probe.name in refused and not self.job.options.patches:
+                raise probe_error(self.scenario, probe, f"kernel {self.kernel.release} cannot trace {probe.name}")
+        self._meta |= {
+            "online": list(session.online),
+            "armed": [probe.name for probe in self.probes if probe.name not in refused],
+        }
+        self._save()
+
+    def _collect(self) -> None:
+        """Turns the guest's stream into events.jsonl, and takes back what was armed in vain."""
+        console = self.folder.path / "console.log"
+        if console.exists():
+            failed = refused_at_load(console.read_text(errors="replace"))
+            self._meta["armed"] = [name for name in self._meta["armed"] if name not in failed]
+        streams = [self.folder.path / name for name in STREAMS if (self.folder.path / name).exists()]
+        if streams:
+            trace = parse_trace(
+                line for stream in streams for line in stream.read_text(errors="replace").splitlines()
+            )
+            for boot, count in trace.lost.items():
+                self._meta["lost"][boot] = self._meta["lost"].get(boot, 0) + count
+            with (self.folder.path / "events.jsonl").open("w") as file:
+                file.writelines(json.dumps(event.to_json()) + "\n" for event in trace.events)
+
+
+def _fault(error: BaseException) -> dict[str, Any]:
+    """What ended a run early, as run.json has it. What is no HarnessError is the harness's own failure."""
+    if isinstance(error, HarnessError):
+        return {"type": type(error).__name__, "exit": int(error.exit), "text": str(error)}
+    text = "interrupted" if isinstance(error, KeyboardInterrupt) else f"the harness failed: {error!r}"
+    return {"type": type(error).__name__, "exit": int(Exit.HARNESS_FAULT), "text": text}

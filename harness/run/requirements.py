@@ -1,0 +1,70 @@
+"""What a scenario needs of a kernel: options of its configuration, and the functions that are to be traced."""
+
+from __future__ import annotations
+
+from harness.errors import UsageError
+from harness.kernels.model import Kernel
+from harness.machine.engine import Engine
+from harness.probes.symbols import module_of
+from harness.probes.tracefs import KernelProbe
+from harness.scenario.functions import real_name
+from harness.scenario.model import Probe, Scenario
+from harness.scenario.steps import Kexec, Offline, Online, Plug, Step, Suspend, Wrmsr
+from harness.scenario.yaml_file import read_yaml
+
+_KVM_MODULES = ("kvm", "kvm_amd", "kvm_intel")
+
+_CONFIG = {
+    "CONFIG_KPROBE_EVENTS": "the tracer's probes",
+    "CONFIG_VIRTIO_PCI": "the devices of the guest",
+    "CONFIG_VIRTIO_CONSOLE": "the tracer's stream",
+    "CONFIG_VIRTIO_NET": "SSH",
+    "CONFIG_SERIAL_8250_CONSOLE": "the console",
+    "CONFIG_BLK_DEV_INITRD": "the guest image",
+    "CONFIG_DEVTMPFS": "/dev/kvm",
+}
+
+_STEP_CONFIG: dict[type[Step], dict[str, str]] = {
+    Offline: {"CONFIG_HOTPLUG_CPU": "offline"},
+    Online: {"CONFIG_HOTPLUG_CPU": "online"},
+    Plug: {"CONFIG_ACPI_HOTPLUG_CPU": "plug"},
+    Suspend: {"CONFIG_SUSPEND": "suspend"},
+    Kexec: {"CONFIG_KEXEC_FILE": "kexec"},
+    Wrmsr: {"CONFIG_X86_MSR": "wrmsr"},
+}
+
+
+def needed_config(scenario: Scenario, kernel: Kernel) -> dict[str, str]:
+    """The options that the harness needs for this scenario, each with what it is for."""
+    needed = dict(_CONFIG)
+    for step in scenario.steps_on(str(kernel.version)):
+        needed |= _STEP_CONFIG.get(type(step), {})
+    return needed
+
+
+def kernel_probes(scenario: Scenario, kernel: Kernel, engine: Engine) -> list[KernelProbe]:
+    """The scenario's probes with the names that this kernel has for them.
+
+    Raises ScenarioError for a function that the table of names says this kernel does not have.
+    """
+    version, vendor = str(kernel.version), engine.extension.name
+    chosen = scenario.probes_on(version, vendor)
+    symbols = {probe.name: real_name(probe.function, version, vendor) for probe in chosen if probe.function}
+    homes = module_of((symbol for symbol in symbols.values() if symbol), kernel, _KVM_MODULES)
+    probes = []
+    for probe in chosen:
+        symbol = symbols.get(probe.name, "")
+        if symbol is None:
+            raise probe_error(scenario, probe, f"kernel {kernel.release} has no {probe.function}")
+        probes.append(
+            KernelProbe(probe.name, symbol, homes.get(symbol, ""), probe.tracepoint, tuple(probe.fetch.items()))
+        )
+    return probes
+
+
+def probe_error(scenario: Scenario, probe: Probe, what: str) -> UsageError:
+    """The error for a `trace` entry, at its line."""
+    document = read_yaml(scenario.path)
+    return document.error(
+        ("trace", scenario.trace.index(probe)), what, "limit the entry with `kernels:` or `vendor:`"
+    )
