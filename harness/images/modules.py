@@ -7,6 +7,7 @@ modules.softdep (see modules.dep(5) and modprobe.d(5)).
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,6 +19,8 @@ from elftools.elf.elffile import ELFFile
 from harness.compression import decompress
 from harness.errors import UsageError
 from harness.kernels.model import Kernel
+
+_WILDCARD = re.compile(r"[*?[]")
 
 
 def module_name(path: str) -> str:
@@ -36,6 +39,24 @@ class Module:
     def read(self) -> bytes:
         """The uncompressed file."""
         return decompress(self.source.read_bytes())
+
+
+@dataclass(frozen=True)
+class _Alias:
+    """A line of modules.alias, with underscores: "alias crypto-aes aesni_intel"."""
+
+    literal: str  # what the pattern begins with, up to its first wildcard
+    pattern: str
+    module: str
+
+    @classmethod
+    def of(cls, pattern: str, module: str) -> _Alias:
+        pattern = pattern.replace("-", "_")
+        return cls(_WILDCARD.split(pattern, maxsplit=1)[0], pattern, module)
+
+    def matches(self, name: str) -> bool:
+        # fnmatch compiles each pattern before it tries it, which took 2.2 s for the 27000 of a Debian kernel.
+        return name.startswith(self.literal) and fnmatchcase(name, self.pattern)
 
 
 class ModuleTree:
@@ -97,7 +118,7 @@ class ModuleTree:
         """The modules behind a name or an alias: modprobe loads all that an alias matches."""
         if name in self._dep or name in self._kernel.overlay:
             return (name,)
-        return tuple(module for pattern, module in self._alias if fnmatchcase(name, pattern))
+        return tuple(alias.module for alias in self._alias if alias.matches(name))
 
     def _missing(self, name: str) -> UsageError:
         option = next((key for key in self._kernel.config if key.lower() == f"config_{name}".lower()), None)
@@ -119,10 +140,9 @@ class ModuleTree:
         return frozenset(map(module_name, self._lines("modules.builtin")))
 
     @functools.cached_property
-    def _alias(self) -> list[tuple[str, str]]:
-        """(pattern, module), both with underscores: "alias crypto-aes aesni_intel"."""
+    def _alias(self) -> list[_Alias]:
         rows = (line.split() for line in self._lines("modules.alias"))
-        return [(row[1].replace("-", "_"), row[2]) for row in rows if len(row) == 3]
+        return [_Alias.of(row[1], row[2]) for row in rows if len(row) == 3]
 
     @functools.cached_property
     def _softdep(self) -> dict[str, list[str]]:
