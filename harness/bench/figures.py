@@ -66,9 +66,6 @@ class Results:
     ratios: tuple[Ratio, ...]
     missing: tuple[Missing, ...]
 
-    def figure(self, name: str) -> Figure | None:
-        return next((figure for figure in self.figures if figure.name == name), None)
-
 
 def spread(values: Sequence[float]) -> tuple[float, float, float, int]:
     """Median, minimum, maximum and number of `values`, in the order in which they are shown."""

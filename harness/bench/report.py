@@ -62,16 +62,18 @@ def document(results: Sequence[Results], conditions: Conditions) -> dict[str, An
 def print_table(console: Console, results: Sequence[Results], conditions: Conditions) -> None:
     """The figures in seconds, the ratios with their targets, and below the table what could not be measured."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("", "median", "min", "max", "n", "target", ""):
-        table.add_column(heading, justify="left" if heading in ("", "target") else "right", no_wrap=True)
+    table.add_column("seconds", overflow="fold")
+    for heading in ("median", "min", "max", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("target", no_wrap=True)
     for number, section in enumerate(results):
         if number:
             table.add_row()
         for figure in section.figures:
-            table.add_row(Text(figure.name), *_cells(figure.seconds, " s"))
+            table.add_row(Text(figure.name), *_cells(figure.seconds))
         for ratio in section.ratios:
-            target = "" if ratio.target is None else f"≤ {ratio.target:g}"
-            table.add_row(Text(ratio.name), *_cells(ratio.values, ""), target, _VERDICT[ratio.reached])
+            target = "" if ratio.target is None else f"≤ {ratio.target:g} {_VERDICT[ratio.reached]}"
+            table.add_row(Text(ratio.name, style="bold"), *_cells(ratio.values), target)
     console.print(table)
     for missing in (missing for section in results for missing in section.missing):
         console.print(f"\n[magenta]not measured[/]: {missing.name}")
@@ -79,9 +81,9 @@ def print_table(console: Console, results: Sequence[Results], conditions: Condit
     console.print(f"\n{conditions}", style="dim", highlight=False, soft_wrap=True)
 
 
-def _cells(values: Sequence[float], unit: str) -> Iterator[str]:
-    *seconds, count = spread(values)
-    yield from (f"{value:.2f}{unit}" for value in seconds)
+def _cells(values: Sequence[float]) -> Iterator[str]:
+    *measured, count = spread(values)
+    yield from (f"{value:.2f}" for value in measured)
     yield str(count)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from harness.bench import turns
 from harness.bench.report import Conditions, document, print_table
 from harness.bench.sections import SECTIONS
 from harness.bench.setup import Setup
-from harness.bench.turns import measure
 from harness.errors import Exit
 from harness.report.result import write_json
 
@@ -35,7 +35,7 @@ def bench(rounds: int, names: tuple[str, ...], json_file: str | None) -> int:
     # Guests' images and objects of compilations do not fit everywhere into /tmp; $TMPDIR moves them.
     with tempfile.TemporaryDirectory(prefix="harness-bench.") as folder:
         setup = Setup(Path(folder))
-        results = [measure(SECTIONS[name](setup), rounds) for name in names or SECTIONS]
+        results = [turns.measure(SECTIONS[name](setup), rounds) for name in names or SECTIONS]
     conditions = Conditions.since(load_before)
     if json_file != "-":
         print_table(Console(), results, conditions)
