@@ -1,0 +1,75 @@
+"""Runs that really happened, judged again from their folders (tests/recorded/)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli.judge import judge as judge_command
+from harness.errors import Exit, UsageError
+from harness.judge.judge import judge
+from harness.judge.record import load_record
+from harness.judge.verdict import Finding
+
+RECORDED = Path(__file__).parent.parent / "recorded"
+RUNS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_verdicts_are_those_of_the_run(name: str) -> None:
+    expected = json.loads((RECORDED / name / "expected.json").read_text())
+    found = {claim.use.claim.id: claim.verdict.value for claim in judge(load_record(RECORDED / name)).claims}
+    assert found == expected
+
+
+def test_every_kind_of_verdict_is_among_the_recorded_ones() -> None:
+    verdicts = {v for name in RUNS for v in json.loads((RECORDED / name / "expected.json").read_text()).values()}
+    assert verdicts >= {"confirmed", "violated", "not exercised"}
+
+
+def test_known_violation_exits_0_and_shows_what_6_1_did() -> None:
+    judgement = judge(load_record(RECORDED / "demo-6.1-known-violation"))
+    assert judgement.exit is Exit.CONFIRMED
+    (failed,) = [f for claim in judgement.claims for f in claim.findings if f.finding is Finding.FAILED]
+    assert "system_state was 3, not 6" in failed.text
+
+
+def test_mutant_is_violated_by_the_state_of_the_cpus() -> None:
+    judgement = judge(load_record(RECORDED / "mutant-cpuhp-nocalls-violated"))
+    assert judgement.exit is Exit.VIOLATED
+    claim = next(c for c in judgement.claims if c.use.claim.id == "cpuhp-invokes-online-on-each-cpu")
+    texts = [found.text for found in claim.findings if found.finding is Finding.FAILED]
+    assert "virtualization on at loaded: CPU none; expected: 0, 1, 2, 3" in texts
+
+
+def test_judging_answers_another_question_about_the_same_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(RECORDED / "load-unload-6.12-confirmed", folder)
+    scenario = folder / "scenario.yaml"
+    scenario.write_text(scenario.read_text().replace("  - register_syscore\n  - register_syscore.return\n", "", 1))
+    text = scenario.read_text().replace("'on': all", "'on': none", 1)
+    scenario.write_text(text)
+    done = CliRunner().invoke(judge_command, [str(folder)], standalone_mode=False)
+    assert done.return_value == Exit.VIOLATED
+    assert "expected: none" in done.output
+
+
+def test_a_cut_events_file_is_named_with_its_line(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(RECORDED / "load-unload-6.12-confirmed", folder)
+    events = folder / "events.jsonl"
+    events.write_text(events.read_text()[:-20])
+    with pytest.raises(UsageError, match=r"events\.jsonl:\d+: not JSON"):
+        load_record(folder)
+
+
+def test_without_its_events_a_run_confirms_nothing_that_is_about_events(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(RECORDED / "load-unload-6.12-confirmed", folder)
+    (folder / "events.jsonl").write_text("")
+    verdicts = {claim.verdict.value for claim in judge(load_record(folder)).claims}
+    assert verdicts == {"not exercised"}
