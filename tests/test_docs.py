@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -150,7 +151,7 @@ def test_table_of_real_names() -> None:
         vendor = next((vendor for words, vendor in vendors.items() if words in name_cell), None)
         seen.add((name, vendor))
         for version, symbol in zip(("6.1.192", "6.12.95", "7.3.4"), symbols, strict=True):
-            assert (codes(symbol) or [None])[0] == real_name(name, version, vendor or "svm"), (name, version)
+            assert "".join(codes(symbol)) == (real_name(name, version, vendor or "svm") or ""), (name, version)
     assert seen == {(name, row.vendor) for name, rows in REAL_NAMES.items() for row in rows}
 
 
@@ -250,6 +251,44 @@ def test_every_step_is_performed(kind: str) -> None:
 @pytest.mark.parametrize("kind", EXPECTATION_KINDS)
 def test_every_expectation_has_a_rule(kind: str) -> None:
     assert EXPECTATION_KINDS[kind] in _find.registry
+
+
+# --- the stages -----------------------------------------------------------------------------------------------
+
+
+@cache
+def stages() -> Mapping[str, int]:
+    """Stage or module, as docs/design.md names it -> its row."""
+    text = (PROJECT / "docs" / "design.md").read_text()
+    table = re.search(r"^\| stage \| one job \|\n\|---\|---\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert table
+    rows = [row.strip("|").split("|")[0] for row in table[1].splitlines()]
+    return {name: number for number, row in enumerate(rows) for name in codes(row)}
+
+
+def row_of(module: tuple[str, ...]) -> int:
+    """The row of a module such as ("judge", "findings"): its own, or that of its stage."""
+    rows = stages()
+    return rows.get("/".join(module), rows.get(module[0], -1))
+
+
+def imports(file: Path) -> Iterator[tuple[str, ...]]:
+    """The modules of the harness that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            first, *rest = node.module.split(".")
+            if first == "harness":
+                yield from [tuple(rest)] if rest else [(alias.name,) for alias in node.names]
+
+
+def test_stages_import_only_what_is_above_them() -> None:
+    for file in sorted((PROJECT / "harness").rglob("*.py")):
+        module = file.relative_to(PROJECT / "harness").with_suffix("").parts
+        if module == ("__init__",):
+            continue
+        assert row_of(module) >= 0, f"{file} belongs to no stage of docs/design.md"
+        for imported in imports(file):
+            assert row_of(imported) <= row_of(module), f"{file} imports {'.'.join(imported)}, a later stage"
 
 
 # --- links and command lines of all documents -----------------------------------------------------------------
