@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from harness.errors import worst_exit
 from harness.judge.judge import judge as judge_record
 from harness.judge.record import load_record
 from harness.report.result import RunResult, write_json
-from harness.report.terminal import print_results
+from harness.report.terminal import print_results, results_console
 
 
 @click.command()
@@ -28,7 +27,7 @@ def judge(runs: tuple[Path, ...], json_file: str | None, verbose: bool) -> int:
         record = load_record(folder)
         results.append(RunResult.of(record, judge_record(record), seconds=0.0))
     if json_file != "-":
-        print_results(Console(), results, verbose)
+        print_results(results_console(), results, verbose)
     if json_file:
         write_json(json_file, [result.to_json() for result in results])
     return int(worst_exit([result.exit for result in results]))

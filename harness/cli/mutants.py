@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from harness.deadline import Deadline
 from harness.machine import toolchain
@@ -14,6 +13,7 @@ from harness.mutants.matrix import run_matrix
 from harness.mutants.mutant import load_mutant, project_mutants
 from harness.report.matrix import print_matrix
 from harness.report.result import write_json
+from harness.report.terminal import results_console
 from harness.scenario.load import load_scenario, scenario_files
 
 _TOOLS_S = 600.0
@@ -49,7 +49,7 @@ def mutants(
     qemu = toolchain.find(deadline)
     matrix = run_matrix(chosen, scenarios, kernel, choose(engine, qemu, deadline), qemu, every)
     if json_file != "-":
-        print_matrix(Console(), matrix)
+        print_matrix(results_console(), matrix)
     if json_file:
         write_json(json_file, matrix.to_json())
     return int(matrix.exit)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from harness import progress
 from harness.deadline import Deadline
@@ -14,7 +13,7 @@ from harness.kernels.model import BuildOptions
 from harness.machine import toolchain
 from harness.machine.auto import choose
 from harness.report.result import RunResult, write_json
-from harness.report.terminal import print_results
+from harness.report.terminal import print_results, results_console
 from harness.run import Job, run_job
 from harness.scenario.load import load_scenario
 
@@ -74,7 +73,7 @@ def run(
                     results.append(run_job(Job(scenario, kernel, chosen, qemu, options)))
     finally:  # a batch that ends early keeps what it has
         if json_file != "-" and results:
-            print_results(Console(), results, verbose)
+            print_results(results_console(), results, verbose)
         if json_file:
             write_json(json_file, [result.to_json() for result in results])
     return int(worst_exit([result.exit for result in results]))

@@ -22,12 +22,21 @@ _STYLES = {
 _SIGNS = {Finding.HELD: "[green]✓[/]", Finding.FAILED: "[bold red]✗[/]", Finding.UNSEEN: "[yellow]?[/]"}
 
 
+_PLAIN_WIDTH = 120  # of a file or a CI log, which have no width of their own
+
+
+def results_console() -> Console:
+    """The console for results: stdout, as wide as the terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
+
+
 def verdict_table(results: Sequence[RunResult]) -> Table:
     """Claims down, kernels across; a cell says the verdict, and whether it was declared as known."""
     columns = list(dict.fromkeys(result.column for result in results))
     table = Table(header_style="bold")
-    table.add_column("scenario")
-    table.add_column("claim")
+    table.add_column("scenario", no_wrap=True)
+    table.add_column("claim", no_wrap=True)  # an id cut short cannot be looked up
     for column in columns:
         table.add_column(column)
     rows: dict[tuple[str, str], dict[str, str]] = {}
