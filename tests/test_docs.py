@@ -213,9 +213,8 @@ def examples(heading: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("kind", "example"), list(examples("step")))
 def test_step_examples_load(kind: str, example: str) -> None:
-    steps = "".join(
-        f"  - {step}\n" for step in ("start: loader", "hold: in-window", "vm: 0", *_needed(kind), example)
-    )
+    before = [step for step in ("start: loader", "hold: in-window", "vm: 0", *_needed(kind)) if step != example]
+    steps = "".join(f"  - {step}\n" for step in (*before, example))
     assert example.startswith(f"{kind}:")
     load(f"steps:\n{steps}", AROUND_STEP)
 

@@ -12,7 +12,7 @@ from functools import singledispatch
 from harness.deadline import Deadline
 from harness.errors import NotExercised
 from harness.guest.outcome import FAILED, OK
-from harness.guest.session import Session, guestctl_reply, pinned, quoted
+from harness.guest.session import Session, guestctl_reply, parse_cpu_list, pinned, quoted
 from harness.guest.ssh import Background, CommandResult
 from harness.machine.state import State
 from harness.scenario.check import asleep_sample
@@ -84,9 +84,8 @@ def _(step: Vm, session: Session) -> str:
     # The VM stays open in the background; the step is done when guestctl has said how opening it went.
     path = _vm_path(step.id)
     create = quoted("guestctl", "vm", "--vcpus", str(step.vcpus), "--hold", path)
-    return (
-        f'{create} </dev/null >{path}.out 2>&1 & until read -r line <{path}.out; do usleep 2000; done; echo "$line"'
-    )
+    wait = f"until read -r line <{path}.out; do kill -0 $! || break; usleep 2000; done"
+    return f'{create} </dev/null >{path}.out 2>&1 & {wait}; echo "$line"'
 
 
 def _vm_path(step_id: str) -> str:
@@ -287,13 +286,13 @@ def _(step: Panic, session: Session, deadline: Deadline) -> Result:
 
 @perform.register
 def _(step: Plug, session: Session, deadline: Deadline) -> Result:
+    session.mark("begin", step.id, deadline)
     session.plugged[step.target] = session.machine.plug_cpu(deadline)
     # There is no udev in the guest that would bring the new CPU online.
-    done = session.run_marked(
-        step.id, quoted("guestctl", "write", f"{_CPU_DIR}/cpu{step.target}/online", "1"), deadline
-    )
-    reply = guestctl_reply(done)
-    return Result() if reply["errno"] == 0 else Result(str(reply["errno_name"]), str(reply["target"]))
+    online = quoted("guestctl", "write", f"{_CPU_DIR}/cpu{step.target}/online", "1")
+    reply = guestctl_reply(session.run(online, deadline))
+    _end_from_outside(step, session, deadline)
+    return Result() if reply["errno"] == 0 else Result(kernel_errno(str(reply["errno_name"])), str(reply["target"]))
 
 
 @perform.register
@@ -301,9 +300,15 @@ def _(step: Unplug, session: Session, deadline: Deadline) -> Result:
     device = session.plugged.pop(step.target, None)
     if device is None:
         return Result("ENOENT", f"CPU {step.target} was not plugged by this scenario")
+    session.mark("begin", step.id, deadline)
     session.machine.unplug_cpu(device, deadline)
-    session.run_marked(step.id, "true", deadline)
+    _end_from_outside(step, session, deadline)
     return Result()
+
+
+def _end_from_outside(step: Step, session: Session, deadline: Deadline) -> None:
+    session.mark("end", step.id, deadline)
+    session.online = parse_cpu_list(session.run("cat /sys/devices/system/cpu/online", deadline).stdout)
 
 
 @perform.register

@@ -58,6 +58,10 @@ class Session:
         self.background[step_id] = background
         return background
 
+    def mark(self, kind: str, step_id: str, deadline: Deadline) -> None:
+        """Marks the begin or end of a step that is done from outside the guest."""
+        self.shell.run(_mark(kind, step_id), deadline)
+
     def note_online(self, result: CommandResult) -> CommandResult:
         """Takes the list of online CPUs out of a marked command's output."""
         for line in result.stdout.splitlines():

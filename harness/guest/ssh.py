@@ -179,10 +179,12 @@ class Background:
     def poll(self, deadline: Deadline) -> CommandResult | None:
         """Its result if it has ended. Raises like `Shell.run`; `deadline` bounds the diagnosis of a lost one."""
         if self._result is None:
+            # Asked before the result is looked for: a channel that closes in between has one, on the next look.
+            broken = self._channel.closed or not self._shell.alive
             self._receive()
             self._result = self._ended()
-        if self._result is None and (not self._shell.alive or self._channel.closed):
-            raise self._shell.lost(self.command, deadline)
+            if self._result is None and broken:
+                raise self._shell.lost(self.command, deadline)
         return self._result
 
     def wait(self, deadline: Deadline) -> CommandResult:

@@ -32,12 +32,16 @@ def _claim_verdict(
     if not own:
         text = f"no expectation speaks of kernel {record.version} with {record.vendor.upper()}"
         findings.append(Found(Finding.UNSEEN, text))
-    known = use.known.get(str(record.kernel["spec"]))
+    # What is known of a kernel is not known of it with a patch.
+    known = use.known.get(str(record.kernel["spec"])) if record.kernel["label"] == record.kernel["spec"] else None
     return ClaimVerdict(use, _verdict(findings, record), tuple(findings), known)
 
 
 def _verdict(findings: Sequence[Found], record: RunRecord) -> Verdict:
-    if record.fault is not None and record.fault.exit not in (Exit.VIOLATED, Exit.NOT_EXERCISED):
+    # A splat is the kernel's own word: it outranks a lost connection or a deadline, which often follow from it.
+    accused = any(found.finding is Finding.FAILED and found.expectation is None for found in findings)
+    harness_failed = record.fault is not None and record.fault.exit not in (Exit.VIOLATED, Exit.NOT_EXERCISED)
+    if harness_failed and not accused:
         return Verdict.HARNESS_FAULT
     kinds = {found.finding for found in findings}
     if Finding.FAILED in kinds:

@@ -50,6 +50,6 @@ class Sample:
                 "virt": {int(cpu): on for cpu, on in data["virt"].items()},
                 "registers": {int(cpu): regs for cpu, regs in data["registers"].items()},
                 "online": tuple(data["online"]),
-                "console": tuple(data["console"]),
+                "console": tuple(data.get("console", ())),
             }
         )

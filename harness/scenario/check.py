@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from harness.scenario.expectations import ExitStatus, Splat
+from harness.scenario.expectations import Arguments, ExitStatus, InWindow, Splat
 from harness.scenario.faults import Faults
 from harness.scenario.model import Scenario
 from harness.scenario.steps import (
+    Boot,
     Close,
     Hold,
     Offline,
@@ -41,7 +42,7 @@ _MACHINE_ENDS = ("reset", "power-off")
 
 def cross_references(scenario: Scenario, faults: Faults) -> None:
     """Adds a fault for each dangling, duplicate or useless name."""
-    for checker in (_ids, _actors, _points, _vms, _cpus, _claims, _expectations, _patterns):
+    for checker in (_ids, _actors, _points, _vms, _cpus, _claims, _expectations, _windows, _fetched, _patterns):
         checker(scenario, faults)
 
 
@@ -58,6 +59,9 @@ def _ids(scenario: Scenario, faults: Faults) -> None:
     for index, step in enumerate(scenario.steps):
         if counts[step.id] > 1:
             faults.add(("steps", index), f"duplicate id {step.id!r}", "give each step and actor an id of its own")
+    for index, step in enumerate(scenario.steps):
+        if isinstance(step, Sample) and step.name in STANDARD_SAMPLES:
+            faults.add(("steps", index), f"the harness takes sample {step.name!r} by itself", "choose another name")
     names = Counter(step.name for step in scenario.steps if isinstance(step, Sample))
     for index, step in enumerate(scenario.steps):
         if isinstance(step, Sample) and names[step.name] > 1:
@@ -66,10 +70,13 @@ def _ids(scenario: Scenario, faults: Faults) -> None:
 
 def _actors(scenario: Scenario, faults: Faults) -> None:
     started: set[str] = set()
+    awaited: set[str] = set()
     for index, step in enumerate(scenario.steps):
         if isinstance(step, Start):
             if step.actor not in scenario.actors:
                 faults.add(("steps", index), *_unknown("actor", step.actor, scenario.actors))
+            elif step.actor in started:
+                faults.add(("steps", index), f"actor {step.actor!r} is started twice", "declare another actor")
             started.add(step.actor)
         elif isinstance(step, Until) and step.what not in _MACHINE_ENDS:
             actor, _, event = step.what.partition(".")
@@ -77,6 +84,9 @@ def _actors(scenario: Scenario, faults: Faults) -> None:
                 faults.add(("steps", index), f"cannot wait for {step.what!r}", "write ACTOR.exit, reset or power-off")
             elif actor not in started:
                 faults.add(("steps", index), f"actor {actor!r} has not been started by a step before this one")
+            elif actor in awaited:
+                faults.add(("steps", index), f"actor {actor!r} has already been waited for")
+            awaited.add(actor)
     for name in scenario.actors.keys() - started:
         faults.add(("actors", name), f"actor {name!r} is never started")
 
@@ -111,6 +121,8 @@ def _vms(scenario: Scenario, faults: Faults) -> None:
 def _cpus(scenario: Scenario, faults: Faults) -> None:
     machine = scenario.machine
     ceiling = machine.max_cpus or machine.cpus
+    if machine.without_virt >= machine.cpus:
+        faults.add(("machine", "without_virt"), f"a CPU with virtualization is needed; cpus is {machine.cpus}")
     if ceiling < machine.cpus:
         faults.add(("machine", "max_cpus"), f"max_cpus {ceiling} is less than cpus {machine.cpus}")
     for index, step in enumerate(scenario.steps):
@@ -136,6 +148,33 @@ def _claims(scenario: Scenario, faults: Faults) -> None:
     for index, claim in enumerate(ids):
         if claim not in decided and not (only and "" in decided):
             faults.add(("claims", index), f"no expectation decides claim {claim!r}")
+
+
+# Steps that are done by the harness alone leave no marks in the trace.
+_UNMARKED = (Sample, Boot, Start, Until, Hold, Release)
+
+
+def _windows(scenario: Scenario, faults: Faults) -> None:
+    places = {step.id: index for index, step in enumerate(scenario.steps)}
+    for index, expectation in enumerate(scenario.expect):
+        during = expectation.during if isinstance(expectation, InWindow) else None
+        where = ("expect", index, "during")
+        for name in during or []:
+            if name in places and isinstance(scenario.steps[places[name]], _UNMARKED):
+                faults.add(where, f"step {name!r} leaves no marks in the trace", "name a step that acts on the guest")
+        if during and all(name in places for name in during) and places[during[0]] > places[during[-1]]:
+            faults.add(where, f"step {during[-1]!r} comes before step {during[0]!r}")
+
+
+def _fetched(scenario: Scenario, faults: Faults) -> None:
+    for index, expectation in enumerate(scenario.expect):
+        if not isinstance(expectation, Arguments) or expectation.event.name in STANDARD_EVENTS:
+            continue
+        probes = [probe for probe in scenario.trace if probe.function and probe.name == expectation.event.name]
+        for name in expectation.are:
+            if probes and not any(name in probe.fetch for probe in probes):
+                what = f"no `fetch` of {expectation.event.name} gives {name!r}"
+                faults.add(("expect", index, "arguments"), what, "add it to the trace entry")
 
 
 def _expectations(scenario: Scenario, faults: Faults) -> None:

@@ -186,6 +186,8 @@ def _keyed(
     sides = {key: inner for key, inner in item.items() if key != named[0]}
     for key in sides.keys() & fields.keys():
         faults.add((*location, key), f"{key!r} is given twice")
+    for key in (fixed or {}).keys() & item.keys():
+        faults.add((*location, key), f"{noun}s have no {key!r} of their own")
     nested = {
         key: (*location, named[0], key) for key in fields if (*location, named[0], key) in faults.document.lines
     }

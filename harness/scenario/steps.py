@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from harness.scenario.kinds import Id, KernelRange, Seconds
 
@@ -22,11 +22,18 @@ def _number(value: Any) -> Any:
 
 
 U64 = Annotated[int, BeforeValidator(_number, json_schema_input_type=int | str), Field(ge=0, lt=1 << 64)]
+
+
+def _parameter(value: Any) -> Any:
+    """A module parameter as the kernel takes it; bool parameters are Y and N (kernel/params.c, param_set_bool)."""
+    if isinstance(value, bool):
+        return "Y" if value else "N"
+    return str(value) if isinstance(value, int) else value
+
+
 Text = Annotated[
     str,
-    BeforeValidator(
-        lambda value: str(value) if isinstance(value, int) else value, json_schema_input_type=str | float
-    ),
+    BeforeValidator(_parameter, json_schema_input_type=str | float | bool),
 ]
 
 
@@ -176,7 +183,7 @@ class Kexec(GuestStep):
     kind = "kexec"
     shorthand = "how"
     default_within = 120.0
-    how: Literal["force", "orderly"]
+    how: Literal["force"]
 
 
 class Panic(GuestStep):
@@ -209,6 +216,12 @@ class Wrmsr(GuestStep):
     value: U64 | None = None
     set_bits: U64 = 0
     clear_bits: U64 = 0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Wrmsr:
+        if (self.value is None) == (not self.set_bits and not self.clear_bits):
+            raise ValueError("give either `value`, or `set_bits` and/or `clear_bits`")
+        return self
 
 
 class Run(GuestStep):

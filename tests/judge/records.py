@@ -20,7 +20,7 @@ title: t
 claims: [{id: c, text: it holds, source: here}]
 kernels: [debian:6.12]
 machine: {cpus: 2}
-trace: [on, off, late]
+trace: [on, off, {function: late, fetch: {state: "%di"}}]
 steps:
   - load: kvm_vendor
   - sample: loaded

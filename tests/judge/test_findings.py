@@ -150,6 +150,11 @@ def test_events_after_a_reset_are_not_in_a_window_that_the_reset_cut() -> None:
         (record(NEVER, LOAD, console=WARNING), Verdict.VIOLATED, "unexpected WARNING"),
         (record(NEVER, LOAD, fault=Fault("GuestEnded", 1, "the kernel panicked")), Verdict.VIOLATED, "panicked"),
         (record(NEVER, LOAD, fault=Fault("HostFault", 3, "QEMU died")), Verdict.HARNESS_FAULT, "off"),
+        (
+            record(NEVER, LOAD, console=WARNING, fault=Fault("DeadlineExceeded", 3, "timed out")),
+            Verdict.VIOLATED,
+            "unexpected WARNING",
+        ),
         (record(NEVER, LOAD, fault=Fault("NotExercised", 4, "no VMX")), Verdict.NOT_EXERCISED, "off"),
         (
             record(NEVER, LOAD, outcomes=[outcome("load"), outcome("unload", "EBUSY")]),

@@ -31,7 +31,7 @@ expect:
   - exit: {loader: OK, unload: EBUSY}
   - order: [kvm_online_cpu.return@each, offline.begin]
   - count: {event: kvm_online_cpu, per: cpu, is: 1}
-    during: [start, until]
+    during: [offline, unload]
     kernels: ">=6.12"
   - virt: {at: loaded, on: [0, 1]}
     vendor: svm
@@ -79,6 +79,20 @@ def test_expectations_are_limited_to_their_kernels_and_vendor() -> None:
         ('kernels: ">=6.12"', "kernels: newest", 21, "not a range of kernel versions"),
         ("{id: own, text: it loads, source: nowhere}", "no-such-claim", 3, "unknown claim 'no-such-claim'"),
         ("actors:", "actors:\n  idle: {run: 'true'}", 8, "actor 'idle' is never started"),
+        ("  loader: {load: kvm_vendor, cpu: 1}", "  loader: {load: kvm_vendor, id: x}", 8, "actors have no 'id'"),
+        ("- start: loader", "- start: loader\n  - {start: loader, id: s2}", 11, "started twice"),
+        ("    within: 5s", "  - {until: loader.exit, id: u2}", 12, "has already been waited for"),
+        ("- sample: loaded", "- sample: reset", 13, "the harness takes sample 'reset' by itself"),
+        ("machine: {cpus: 2}", "machine: {cpus: 2, without_virt: 2}", 5, "a CPU with virtualization is needed"),
+        ("during: [offline, unload]", "during: [unload, offline]", 20, "step 'offline' comes before step 'unload'"),
+        ("during: [offline, unload]", "during: until", 20, "step 'until' leaves no marks"),
+        ("- offline: 1", "- wrmsr: {target: 1, msr: 1}", 14, "give either `value`"),
+        (
+            "  - exit: {loader",
+            "  - arguments: {event: kvm_shutdown, are: {stat: 6}}\n  - exit: {loader",
+            17,
+            "no `fetch` of kvm_shutdown gives 'stat'",
+        ),
         ("actors:", "points:\n  p: {function: f}\nactors:", 8, "a task held at 'p' would never be waited for"),
         ("  - start: loader", "  - release: p\n  - start: loader", 10, "no step before this one holds it"),
     ],
