@@ -117,8 +117,11 @@ def _stream_to(port: str) -> str:
 
 
 def finish_script(what: str) -> str:
-    """A shell script that stops tracing after a last mark, and prints the ring buffers' statistics."""
-    return f"cd {TRACING}; echo '{mark('end', what)}' > trace_marker; echo 0 > tracing_on; cat per_cpu/cpu*/stats"
+    """A shell script that stops tracing after a last mark, and prints the statistics of ring buffers and probes."""
+    return (
+        f"cd {TRACING}; echo '{mark('end', what)}' > trace_marker; echo 0 > tracing_on; "
+        "cat per_cpu/cpu*/stats kprobe_profile"
+    )
 
 
 def move_script(boot: int) -> str:
@@ -143,9 +146,16 @@ def slow_messages_script() -> str:
     return f"echo {_PRINTK_DELAY_MS} > /proc/sys/kernel/printk_delay"
 
 
-def parse_lost(stats: str) -> int:
-    """Sums the counts of lost events of per_cpu/cpu*/stats (`overrun`, `dropped events`)."""
-    return sum(int(count) for count in re.findall(r"^(?:overrun|dropped events): (\d+)", stats, re.MULTILINE))
+_LOST_COUNT = re.compile(r"^(?:(?:overrun|dropped events): |\s+\S+\s+\d+\s+)(\d+)$", re.MULTILINE)
+
+
+def parse_lost(statistics: str) -> int:
+    """Sums what `finish_script` printed of lost events.
+
+    per_cpu/cpu*/stats has `overrun` and `dropped events`. kprobe_profile has each probe's hits and misses: a miss is
+    a hit that was not traced, in another probe's handler or with no return instance free (kernel/kprobes.c).
+    """
+    return sum(int(count) for count in _LOST_COUNT.findall(statistics))
 
 
 def mark(kind: str, what: str) -> str:
@@ -161,9 +171,14 @@ class Trace:
     lost: dict[int, int] = field(default_factory=dict)  # boot -> events lost while streaming
     garbled: int = 0  # lines that are no event: a stream cut by a reset leaves at most one
 
+    def lose(self, boot: int, count: int) -> None:
+        """Counts events of `boot` that were traced and did not arrive."""
+        self.lost[boot] = self.lost.get(boot, 0) + count
+
 
 _LINE = re.compile(r"\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\]\s+(?P<seq>\d+): (?P<name>[\w.]+): ?(?P<rest>.*)")
-_LOST = re.compile(r"CPU:(\d+) \[LOST (\d+) EVENTS\]")
+# Without a number when the ring buffer does not know how many (kernel/trace/trace.c, print_trace_line()).
+_LOST = re.compile(r"CPU:\d+ \[LOST (?:(\d+) )?EVENTS\]")
 _MARK = re.compile(r"harness:(begin|end|boot):(\S+)")
 _CPUHP_ENTER = re.compile(r"cpu: (?P<cpu>\d+) target:\s*(?P<target>\d+) step:\s*(?P<step>\d+) \((?P<function>\w+)")
 _CPUHP_EXIT = re.compile(r"cpu: (?P<cpu>\d+)\s+state:\s*(?P<state>\d+) step:\s*(?P<step>\d+) ret: (?P<ret>-?\d+)")
@@ -173,17 +188,23 @@ _ARGUMENT = re.compile(r"(\w+)=(\"[^\"]*\"|\S+)")
 def parse_trace(lines: Iterable[str]) -> Trace:
     """Parses the text that the guest streamed, of all boots of a run."""
     trace = Trace()
-    boot = 0
+    boot = cut_in = 0  # cut_in: the boot whose latest line is garbled
     for line in lines:
-        event = _parse_line(line, boot)
+        event, lost = _parse_line(line, boot), _LOST.search(line)
+        if event is None and lost is None:
+            if line.strip() and not line.startswith("#"):
+                trace.garbled += 1
+                cut_in = boot
+            continue
         if event is not None and event.name == "boot":
             boot = int(event.args["number"])
         elif event is not None and boot:
             trace.events.append(event)
-        elif lost := _LOST.search(line):
-            trace.lost[boot] = trace.lost.get(boot, 0) + int(lost[2])
-        elif event is None and line.strip() and not line.startswith("#"):
-            trace.garbled += 1
+        elif lost is not None:
+            trace.lose(boot, int(lost[1] or 1))
+        if cut_in and cut_in == boot:  # the boot went on: no reset garbled that line
+            trace.lose(boot, 1)
+        cut_in = 0
     trace.events = list(_with_functions(sorted(trace.events, key=lambda event: event.order or (0, 0))))
     return trace
 

@@ -13,7 +13,7 @@ from harness.guest.session import Session
 from harness.probes import tracefs
 from harness.probes.tracefs import KernelProbe
 
-_ALL = "run"  # names the mark that ends a boot's trace
+_ALL = "TRACE"  # names the mark that ends a boot's trace; no id of a step is in capitals
 
 # What QEMU writes the guest's two ways out to, in the run's folder: virtio-serial, and a serial line for the end of
 # a boot.

@@ -55,6 +55,22 @@ def test_lost_events_are_counted_per_boot() -> None:
     assert parse_lost("entries: 0\noverrun: 3\ncommit overrun: 0\ndropped events: 4\n") == 7
 
 
+def test_lost_events_of_unknown_number_are_lost_too() -> None:
+    assert parse_trace([*STREAM, "CPU:2 [LOST EVENTS]"]).lost == {1: 1}
+
+
+def test_hits_that_a_probe_missed_are_lost() -> None:
+    line = "  {:<44s} {:>15d} {:>15d}\n"
+    assert parse_lost(line.format("kvm_online_cpu", 4, 0)) == 0
+    assert parse_lost(line.format("kvm_online_cpu", 4, 0) + line.format("misc_register__return", 7, 2)) == 2
+
+
+def test_a_garbled_line_is_a_lost_event_when_its_boot_went_on() -> None:
+    garbled = "         cpuhp/3-36      [003]    "
+    assert parse_trace([*STREAM[:-1], garbled, STREAM[-1]]).lost == {1: 1}
+    assert parse_trace([*STREAM, garbled, "sh-1 [000] 3: tracing_mark_write: harness:boot:2"]).lost == {}
+
+
 def test_a_line_cut_by_a_reset_is_garbled_and_no_event() -> None:
     trace = parse_trace([*STREAM, "         cpuhp/3-36      [003]    "])
     assert trace.garbled == 1
