@@ -37,13 +37,15 @@ from harness.scenario.kinds import Selector
 class Window:
     """The events that an expectation looks at, and whether it saw all of them.
 
-    `gap` says why an absence proves nothing here ("" when it does): lost events, or a trace that does
-    not reach the window's end. `online` are the CPUs online when the window began.
+    `loss` says how many events were lost ("" for none): then nothing holds of "every event". `gap` says why an
+    absence proves nothing here: such a loss, or a trace that does not reach the window's end. `online` are the CPUs
+    online when the window began.
     """
 
     events: tuple[Event, ...]
     online: tuple[int, ...]
     gap: str
+    loss: str
 
 
 def find(expectation: Expectation, record: RunRecord) -> Found:
@@ -73,8 +75,11 @@ def _find(expectation: Expectation, record: RunRecord) -> Found:
 
 def window_of(expectation: InWindow, record: RunRecord) -> Window | str:
     """The window that `during` names, or why there is none."""
+    if not record.online:
+        return "it is not known which CPUs were online"
     if expectation.during is None:
-        return Window(record.events, record.online, _gap(record, {event.boot for event in record.events} | {1}))
+        boots = {event.boot for event in record.events} | {1}
+        return Window(record.events, record.online, _gap(record, boots), _loss(record, boots))
     first, last = expectation.during[0], expectation.during[-1]
     begin = _step_mark(record, first, "begin")
     if begin is None or begin.order is None:
@@ -89,8 +94,9 @@ def window_of(expectation: InWindow, record: RunRecord) -> Window | str:
     ]
     outcome = record.outcomes.get(first)
     boots = {begin.boot} | ({end.boot} if end else set())
-    gap = _gap(record, boots) if end is None else _loss(record, boots)
-    return Window(tuple(inside), outcome.online if outcome else record.online, gap)
+    loss = _loss(record, boots)
+    gap = _gap(record, boots) if end is None else loss
+    return Window(tuple(inside), outcome.online if outcome else record.online, gap, loss)
 
 
 def _step_mark(record: RunRecord, step: str, phase: str) -> Event | None:
@@ -117,7 +123,14 @@ def _blind(expectation: InWindow, record: RunRecord, selectors: Sequence[Selecto
         unordered = any(event.order is None and event.matches(selector) for event in record.events)
         if unordered and (expectation.during is not None or isinstance(expectation, Order)):
             return f"events of {selector.text} are unordered"
+        if "ret" in selector.where and _without_value(record.events, selector):
+            return f"kernel {record.kernel['release']} does not tell what {selector.name} returned"
     return ""
+
+
+def _without_value(events: Iterable[Event], selector: Selector) -> bool:
+    """Whether returns of this function were traced without $retval, which a kernel may refuse."""
+    return any(event.name == selector.name and event.phase == "return" and event.ret is None for event in events)
 
 
 # --- events ----------------------------------------------------------------------------------------------
@@ -137,6 +150,8 @@ def _(order: Order, record: RunRecord) -> Found:
         if found.finding is not Finding.HELD:
             return found
         witnesses += found.events
+    if window.loss:
+        return _unseen(window.loss, witnesses)
     return _held(" < ".join(selector.text for selector in order.events), witnesses)
 
 
@@ -232,6 +247,8 @@ def _range(low: int, high: int | None) -> str:
 @_find.register
 def _(returns: Returns, record: RunRecord) -> Found:
     selector = returns.event if returns.event.phase else replace(returns.event, phase="return")
+    if _without_value(record.events, selector):
+        return _unseen(f"kernel {record.kernel['release']} does not tell what {selector.name} returned")
 
     def wrong(event: Event) -> str:
         return (
@@ -284,8 +301,8 @@ def _every(
     for event in matching:
         if complaint := wrong(event):
             return _failed(complaint, [event])
-    if missing := _missing(selector, matching, window.online):
-        return _unseen(missing)
+    if missing := _missing(selector, matching, window.online) or window.loss:
+        return _unseen(missing, matching)
     return _held(text, matching)
 
 
@@ -334,7 +351,20 @@ def _(state: State, record: RunRecord) -> Found:
     return _held(", ".join(f"{path} = {wanted}" for path, wanted in state.are.items()))
 
 
+# kernel/printk/printk.c, when messages come faster than the console takes them.
+_DROPPED = re.compile(r"\*\* \d+ printk messages dropped \*\*")
+
+
 def _console(expectation: InWindow, record: RunRecord) -> tuple[tuple[str, ...], bool] | str:
+    """The console's lines in the window, and whether they are all that the kernel said in it."""
+    cut = _lines(expectation, record)
+    if isinstance(cut, str):
+        return cut
+    lines, whole = cut
+    return lines, whole and not any(_DROPPED.search(line) for line in lines)
+
+
+def _lines(expectation: InWindow, record: RunRecord) -> tuple[tuple[str, ...], bool] | str:
     if expectation.during is None:
         return record.console.lines, record.fault is None
     first, last = expectation.during[0], expectation.during[-1]
@@ -371,7 +401,7 @@ def _(splat: Splat, record: RunRecord) -> Found:
     for found in find_splats(cut[0]):
         if any(re.search(splat.matching, line) for line in found.excerpt):
             return _held(f"{found.kind}: {found.title}")
-    return _failed(f"no splat {splat.matching!r}")
+    return _failed(f"no splat {splat.matching!r}") if cut[1] else _unseen("the console log was cut short")
 
 
 # --- the run as a whole ----------------------------------------------------------------------------------

@@ -65,8 +65,12 @@ class ClaimVerdict:
 
     @property
     def as_declared(self) -> bool:
-        """Whether this verdict is the declared one; a claim with nothing declared must be confirmed."""
-        return self.verdict.value == (self.known or Verdict.CONFIRMED.value)
+        """Whether this verdict is the declared one; a claim with nothing declared must be confirmed.
+
+        What is declared is that the claim's own expectations fail: a kernel that oopsed or hung is news everywhere.
+        """
+        of_run = any(found.finding is Finding.FAILED and found.expectation is None for found in self.findings)
+        return self.verdict.value == (self.known or Verdict.CONFIRMED.value) and not of_run
 
 
 @dataclass(frozen=True)

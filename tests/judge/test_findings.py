@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.errors import Exit
@@ -28,6 +30,7 @@ ABSENT = "  - dmesg: {absent: 'exiting hardware'}\n    during: load\n"
 SPLAT = "  - splat: 'WARNING.*kvm'\n"
 
 MARKED = "[ 1.0] harness: begin load\n{}[ 2.0] harness: end load\n"
+DROPPED = "** 12 printk messages dropped **\n"
 LINE = "[ 1.5] kvm: exiting hardware virtualization\n"
 WARNING = "[ 1.5] WARNING: CPU: 0 PID: 1 at virt/kvm/kvm_main.c:1 kvm_f+0x1\n[ 1.6] ---[ end trace 0 ]---\n"
 
@@ -39,6 +42,14 @@ CASES = {
     ),
     "order: a CPU missing": (record(ORDER, [*LOAD, event(10, 0, "on"), event(20, 0, "late")]), Verdict.NOT_EXERCISED),
     "order: unordered": (record(ORDER, [*LOAD, *BOTH_ON, event(None, 0, "late")]), Verdict.NOT_EXERCISED),
+    "order: events lost": (
+        record(ORDER, [*LOAD, *BOTH_ON, event(20, 0, "late")], lost={1: 1}),
+        Verdict.NOT_EXERCISED,
+    ),
+    "order: online CPUs unknown": (
+        replace(record(ORDER.replace("each, late]", "each, late]\n    per: cpu"), LOAD), online=()),
+        Verdict.NOT_EXERCISED,
+    ),
     "order: equal numbers": (record(ORDER, [*LOAD, *BOTH_ON, event(12, 0, "late")]), Verdict.VIOLATED),
     "order: outside the window": (record(ORDER, [*LOAD, *BOTH_ON, event(95, 0, "late")]), Verdict.NOT_EXERCISED),
     "never held": (record(NEVER, LOAD), Verdict.CONFIRMED),
@@ -64,6 +75,18 @@ CASES = {
         Verdict.CONFIRMED,
     ),
     "returns failed": (record(RETURNS, [*LOAD, event(10, 0, "on", "return", ret=0)]), Verdict.VIOLATED),
+    "returns: one of them lost": (
+        record(RETURNS, [*LOAD, *(event(10 + cpu, cpu, "on", "return", ret=-5) for cpu in (0, 1))], lost={1: 1}),
+        Verdict.NOT_EXERCISED,
+    ),
+    "returns: the kernel does not tell the value": (
+        record(RETURNS, [*LOAD, event(10, 0, "on", "return")]),
+        Verdict.NOT_EXERCISED,
+    ),
+    "never: of a value that the kernel does not tell": (
+        record(NEVER.replace("off", "'off.return[ret=0]'"), [*LOAD, event(10, 0, "off", "return")]),
+        Verdict.NOT_EXERCISED,
+    ),
     "returns: unseen": (record(RETURNS, [*LOAD, *BOTH_ON]), Verdict.NOT_EXERCISED),
     "arguments held": (record(ARGUMENTS, [event(1, 0, "late", state="0x6")]), Verdict.CONFIRMED),
     "arguments failed": (record(ARGUMENTS, [event(1, 0, "late", state=3)]), Verdict.VIOLATED),
@@ -96,6 +119,8 @@ CASES = {
         record(ABSENT, console="[1] harness: begin load\n", outcomes=[outcome("load", UNFINISHED)]),
         Verdict.NOT_EXERCISED,
     ),
+    "dmesg absent: messages dropped": (record(ABSENT, console=MARKED.format(DROPPED)), Verdict.NOT_EXERCISED),
+    "dmesg present: messages dropped": (record(PRESENT, console=MARKED.format(DROPPED)), Verdict.NOT_EXERCISED),
     "splat held": (record(SPLAT, console=WARNING), Verdict.CONFIRMED),
     "splat failed": (record(SPLAT), Verdict.VIOLATED),
     "splat: another one": (record(SPLAT, console=WARNING + WARNING.replace("kvm", "net")), Verdict.VIOLATED),
@@ -189,3 +214,9 @@ def test_exit_is_0_exactly_when_the_verdict_is_the_declared_one(known: str, fail
     head = HEAD.replace("source: here}", f"source: here{declared}}}")
     events = [*LOAD, event(10, 0, "off")] if failing else LOAD
     assert judge(record(NEVER, events, head=head)).exit is exit_code
+
+
+def test_a_declared_violation_does_not_cover_a_splat() -> None:
+    head = HEAD.replace("source: here}", "source: here, known: {debian:6.12: violated}}")
+    run = record(NEVER, [*LOAD, event(10, 0, "off")], console=WARNING, head=head)
+    assert judge(run).exit is Exit.VIOLATED
