@@ -13,7 +13,7 @@ from functools import singledispatch
 from harness.guest.outcome import OK
 from harness.judge.record import RunRecord
 from harness.judge.verdict import Finding, Found
-from harness.observe.splats import find_splats, message
+from harness.observe.splats import Splat, find_splats, message
 from harness.probes.event import Event, same_value
 from harness.scenario.check import STANDARD_EVENTS
 from harness.scenario.expectations import (
@@ -26,10 +26,10 @@ from harness.scenario.expectations import (
     Never,
     Order,
     Returns,
-    Splat,
     State,
     Virt,
 )
+from harness.scenario.expectations import Splat as WantedSplat
 from harness.scenario.kinds import Selector
 
 
@@ -394,7 +394,7 @@ def _(dmesg: Dmesg, record: RunRecord) -> Found:
 
 
 @_find.register
-def _(splat: Splat, record: RunRecord) -> Found:
+def _(splat: WantedSplat, record: RunRecord) -> Found:
     cut = _console(splat, record)
     if isinstance(cut, str):
         return _unseen(cut)
@@ -412,7 +412,11 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
     findings = []
     if record.fault is not None and record.fault.exit == 1:
         findings.append(_failed(record.fault.text))
-    findings += [_failed(text) for text in _unexpected_splats(record, expectations)]
+    findings += [
+        _failed(f"unexpected {splat.kind}: {splat.title}") for splat in unexpected_splats(record, expectations)
+    ]
+    if taint := _unexplained_taint(record):
+        findings.append(_failed(taint))
     spoken_of = {
         step for expectation in expectations if isinstance(expectation, ExitStatus) for step in expectation.steps
     }
@@ -425,12 +429,29 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
     return findings
 
 
-def _unexpected_splats(record: RunRecord, expectations: Sequence[Expectation]) -> list[str]:
-    expected = [expectation.matching for expectation in expectations if isinstance(expectation, Splat)]
-    if record.expected_panic:
-        expected.append(r"sysrq: Trigger a crash|sysrq triggered crash")
+def unexpected_splats(record: RunRecord, expectations: Sequence[Expectation]) -> list[Splat]:
+    """The splats on the console that no expectation asks for."""
+    wanted = [expectation.matching for expectation in expectations if isinstance(expectation, WantedSplat)]
     return [
-        f"unexpected {splat.kind}: {splat.title}"
+        splat
         for splat in find_splats(record.console.lines)
-        if not any(re.search(pattern, line) for pattern in expected for line in splat.excerpt)
+        if not any(re.search(pattern, line) for pattern in wanted for line in splat.excerpt)
+        and not (record.expected_panic and _SYSRQ_PANIC.search(splat.title))
     ]
+
+
+_SYSRQ_PANIC = re.compile(r"Kernel panic - not syncing: sysrq triggered crash")
+
+# Documentation/admin-guide/tainted-kernels.rst: bits that only a kernel at fault sets.
+_TAINT_BITS = {4: "M, machine check", 5: "B, bad page", 7: "D, died", 9: "W, warned", 14: "L, soft lockup"}
+
+
+def _unexplained_taint(record: RunRecord) -> str:
+    """A taint of which the console shows no splat: one that the table of splats does not know."""
+    if find_splats(record.console.lines):
+        return ""
+    for sample in record.samples.values():
+        taint = int(sample.guest.get("tainted", 0))
+        if flags := [flag for bit, flag in _TAINT_BITS.items() if taint >> bit & 1]:
+            return f"the kernel is tainted at {sample.name} ({'; '.join(flags)}), with no known splat on the console"
+    return ""

@@ -22,30 +22,63 @@ class SplatKind:
 _KINDS = tuple(
     SplatKind(name, re.compile(pattern))
     for name, pattern in (
-        ("panic", r"Kernel panic - not syncing"),  # kernel/panic.c
+        # lib/bug.c; mm/slub.c has no colon. Nothing harmless begins with BUG, so this takes those not named below.
+        ("BUG", r"kernel BUG at |\bBUG: |^BUG \S+ \("),
+        ("panic", r"(?<!end )Kernel panic - not syncing"),  # kernel/panic.c
         (
+            # arch/x86/kernel/dumpstack.c, __die_header() ends in `: 0000 [#1]`; before 6.9 without `Oops: `. A user
+            # task's protection fault has no comma or colon (arch/x86/kernel/traps.c, show_signal()).
             "oops",
-            r"BUG: (?:unable to handle|kernel NULL pointer)|Oops: |general protection fault",
-        ),  # arch/x86/mm/fault.c
-        ("BUG", r"kernel BUG at "),  # lib/bug.c
-        ("WARNING", r"WARNING: CPU: \d+ PID: \d+|WARNING: \S+:\d+ at "),  # kernel/panic.c, before and since 6.18
+            r"BUG: (?:unable to handle|kernel NULL pointer)|BUG: .*stack guard page was hit|Oops: "
+            r"|: [0-9a-f]{4} \[#\d+\]|general protection fault[,:]|PANIC: double fault",
+        ),
+        # kernel/panic.c: before 6.18, since then (DEBUG_BUGVERBOSE_DETAILED adds the condition), without a place
+        ("WARNING", r"WARNING: CPU: \d+ PID: \d+|WARNING: (?:\[.*\] ?)?\S+:\d+ at |WARNING: at \S+, CPU#"),
         (
             "lockdep",
-            r"WARNING: (?:possible (?:circular|recursive|irq)|bad unlock|suspicious RCU|held lock|inconsistent lock)"
-            r"|possible recursive locking detected|INFO: .*lock held when returning",
+            r"WARNING: (?:possible (?:circular|recursive|irq|bad)|bad unlock|suspicious RCU|held lock|inconsistent"
+            r"|lock held when returning|nested lock|Nested lock|chain cache key|\S+-safe -> )"
+            r"|possible recursive locking detected|INFO: .*lock held when returning|\*\*\* DEADLOCK \*\*\*"
+            r"|INFO: trying to register non-static key",
         ),  # kernel/locking/lockdep.c
-        ("RCU stall", r"rcu: INFO: rcu_\w+ (?:self-)?detected (?:expedited )?stalls?"),  # kernel/rcu/tree_stall.h
-        ("hung task", r"INFO: task .* blocked for more than \d+ seconds"),  # kernel/hung_task.c
+        (
+            "RCU stall",
+            r"INFO: rcu_\w+ (?:self-)?detected (?:expedited )?stalls?",
+        ),  # kernel/rcu/tree_stall.h, kernel/rcu/tasks.h
+        ("hung task", r"INFO: task .* blocked .*for more than \d+ seconds"),  # kernel/hung_task.c
         ("soft lockup", r"watchdog: BUG: soft lockup"),  # kernel/watchdog.c
         ("hard lockup", r"Watchdog detected hard LOCKUP|NMI watchdog: .*hard LOCKUP"),  # kernel/watchdog.c
-        ("atomic", r"BUG: scheduling while atomic|BUG: sleeping function called"),  # kernel/sched/core.c
-        ("KASAN", r"BUG: K[AC]SAN: "),  # mm/kasan/report.c, kernel/kcsan/report.c
+        ("workqueue lockup", r"BUG: workqueue lockup"),  # kernel/workqueue.c
+        (
+            "atomic",
+            r"BUG: scheduling while atomic|BUG: sleeping function called|BUG: using \S+ in preemptible"
+            r"|bad: scheduling from the idle thread",
+        ),  # kernel/sched/core.c, lib/smp_processor_id.c
+        (
+            "KASAN",
+            r"BUG: K[A-Z]+: ",
+        ),  # mm/kasan/report.c, mm/kfence/report.c, mm/kmsan/report.c, kernel/kcsan/report.c
+        ("UBSAN", r"UBSAN: "),  # lib/ubsan.c
         ("list", r"list_(?:add|del) corruption"),  # lib/list_debug.c
         ("refcount", r"refcount_t: "),  # lib/refcount.c
-        ("page state", r"BUG: Bad page state|BUG: Bad rss-counter"),  # mm/page_alloc.c, kernel/fork.c
+        ("page state", r"BUG: Bad (?:page|rss-counter)"),  # mm/page_alloc.c, mm/memory.c, kernel/fork.c
         ("unchecked MSR", r"unchecked MSR access error"),  # arch/x86/mm/extable.c
+        ("sysfs", r"sysfs: cannot create duplicate filename"),  # fs/sysfs/dir.c
     )
 )
+
+# What a vCPU that the host starved looks like from inside, too.
+_MATTERS_OF_TIME = ("RCU stall", "hung task", "soft lockup", "hard lockup", "workqueue lockup")
+
+# Headers that belong to the report that another header began: what, by whom it is reported, how it ended.
+_GOES_ON = {
+    "list": ("WARNING", "BUG", "oops"),
+    "refcount": ("WARNING",),
+    "BUG": ("oops",),
+    "oops": ("oops",),
+    "lockdep": ("lockdep",),
+}
+_NEXT_REPORT = re.compile(r"-\[ cut here \]-")
 
 _END_OF_REPORT = re.compile(r"---\[ end (?:trace|Kernel panic)|</TASK>")
 _LONGEST_REPORT = 60  # lines; a WARNING with its registers and a deep stack has some 45
@@ -60,6 +93,11 @@ class Splat:
     title: str
     line: int  # index into the log
     excerpt: tuple[str, ...]
+
+    @property
+    def sure(self) -> bool:
+        """Whether only the kernel can be to blame: a stall or lockup may be the host's, which starved a vCPU."""
+        return self.kind not in _MATTERS_OF_TIME
 
 
 def message(line: str) -> str:
@@ -76,7 +114,7 @@ def find_splats(log: Sequence[str]) -> list[Splat]:
         if kind is None:
             index += 1
             continue
-        end = _end_of_report(log, index)
+        end = _end_of_report(log, index, kind)
         excerpt = tuple(message(line) for line in log[index:end])
         splats.append(Splat(kind, excerpt[0], index, excerpt))
         index = end
@@ -89,11 +127,20 @@ def _kind_of(text: str) -> str | None:
     return matching[-1] if matching else None
 
 
-def _end_of_report(log: Sequence[str], begin: int) -> int:
+def _end_of_report(log: Sequence[str], begin: int, kind: str) -> int:
     limit = min(len(log), begin + _LONGEST_REPORT)
+    # CHECK_DATA_CORRUPTION() says what is corrupt, and only then begins the report with BUG() or WARN().
+    if kind in _GOES_ON and begin + 1 < limit and _NEXT_REPORT.search(log[begin + 1]):
+        begin += 1
     for index in range(begin + 1, limit):
         if _END_OF_REPORT.search(log[index]):
             return index + 1
-        if _kind_of(message(log[index])) == "panic":
+        if _begins_another(message(log[index]), kind):
             return index
     return begin + 1
+
+
+def _begins_another(text: str, kind: str) -> bool:
+    # The lines of a report's stack and registers are indented.
+    other = None if text.startswith(" ") else _kind_of(text)
+    return _NEXT_REPORT.search(text) is not None or (other is not None and other not in _GOES_ON.get(kind, ()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
 
@@ -33,6 +33,9 @@ MARKED = "[ 1.0] harness: begin load\n{}[ 2.0] harness: end load\n"
 DROPPED = "** 12 printk messages dropped **\n"
 LINE = "[ 1.5] kvm: exiting hardware virtualization\n"
 WARNING = "[ 1.5] WARNING: CPU: 0 PID: 1 at virt/kvm/kvm_main.c:1 kvm_f+0x1\n[ 1.6] ---[ end trace 0 ]---\n"
+STALL = "[ 1.5] rcu: INFO: rcu_preempt self-detected stall on CPU\n"
+MSR = "[ 1.4] unchecked MSR access error: RDMSR from 0x1\n"
+CRASH = "[ 1.5] sysrq: Trigger a crash\n[ 1.6] Kernel panic - not syncing: sysrq triggered crash\n"
 
 CASES = {
     "order held": (record(ORDER, [*LOAD, *BOTH_ON, event(20, 0, "late")]), Verdict.CONFIRMED),
@@ -47,7 +50,7 @@ CASES = {
         Verdict.NOT_EXERCISED,
     ),
     "order: online CPUs unknown": (
-        replace(record(ORDER.replace("each, late]", "each, late]\n    per: cpu"), LOAD), online=()),
+        dataclasses.replace(record(ORDER.replace("each, late]", "each, late]\n    per: cpu"), LOAD), online=()),
         Verdict.NOT_EXERCISED,
     ),
     "order: equal numbers": (record(ORDER, [*LOAD, *BOTH_ON, event(12, 0, "late")]), Verdict.VIOLATED),
@@ -180,6 +183,19 @@ def test_events_after_a_reset_are_not_in_a_window_that_the_reset_cut() -> None:
             Verdict.VIOLATED,
             "unexpected WARNING",
         ),
+        (
+            record(NEVER, LOAD, console=STALL, fault=Fault("DeadlineExceeded", 3, "step 'vm' did not end")),
+            Verdict.HARNESS_FAULT,
+            "unexpected RCU stall",
+        ),
+        (record(NEVER, LOAD, [sample("loaded", [], tainted=512)]), Verdict.VIOLATED, "W, warned"),
+        (record(NEVER, LOAD, [sample("loaded", [], tainted=0x3004)]), Verdict.CONFIRMED, "no off"),
+        (
+            dataclasses.replace(record(NEVER, LOAD, console=MSR + CRASH), expected_panic=True),
+            Verdict.VIOLATED,
+            "unexpected unchecked MSR",
+        ),
+        (dataclasses.replace(record(NEVER, LOAD, console=CRASH), expected_panic=True), Verdict.CONFIRMED, "no off"),
         (record(NEVER, LOAD, fault=Fault("NotExercised", 4, "no VMX")), Verdict.NOT_EXERCISED, "off"),
         (
             record(NEVER, LOAD, outcomes=[outcome("load"), outcome("unload", "EBUSY")]),
