@@ -19,6 +19,9 @@ from harness.scenario.model import Scenario
 from harness.scenario.yaml_file import read_yaml
 
 RUN_FORMAT = 1  # raised when an old judge would misread a new run
+_RUN_KEYS = frozenset(
+    ["scenario", "kernel", "engine", "vendor", "online", "armed", "lost", "complete", "fault", "expected_panic"]
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def _read_run(folder: Path) -> dict[str, Any]:
     if not isinstance(run, dict) or run.get("format") != RUN_FORMAT:
         found = run.get("format") if isinstance(run, dict) else type(run).__name__
         raise UsageError(f"{path} has another format", expected=f"format {RUN_FORMAT}", found=f"format {found}")
+    if missing := _RUN_KEYS - run.keys():
+        raise UsageError(f"{path} is incomplete: it lacks " + ", ".join(sorted(missing)))
     return run
 
 

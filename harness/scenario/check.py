@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from harness.scenario.expectations import Arguments, ExitStatus, InWindow, Splat
+from harness.scenario.expectations import Arguments, Count, ExitStatus, InWindow, Splat, State
 from harness.scenario.faults import Faults
+from harness.scenario.kinds import Selector
 from harness.scenario.model import Scenario
 from harness.scenario.steps import (
     Boot,
@@ -42,7 +43,8 @@ _MACHINE_ENDS = ("reset", "power-off")
 
 def cross_references(scenario: Scenario, faults: Faults) -> None:
     """Adds a fault for each dangling, duplicate or useless name."""
-    for checker in (_ids, _actors, _points, _vms, _cpus, _claims, _expectations, _windows, _fetched, _patterns):
+    of_steps = (_ids, _actors, _points, _vms, _cpus)
+    for checker in (*of_steps, _claims, _expectations, _windows, _fetched, _conditions, _vacuous, _patterns):
         checker(scenario, faults)
 
 
@@ -175,6 +177,52 @@ def _fetched(scenario: Scenario, faults: Faults) -> None:
             if probes and not any(name in probe.fetch for probe in probes):
                 what = f"no `fetch` of {expectation.event.name} gives {name!r}"
                 faults.add(("expect", index, "arguments"), what, "add it to the trace entry")
+
+
+# What the selectors of every event may ask for, and those of events whose arguments are known beforehand.
+_OF_ALL_EVENTS = {"task", "pid"}
+_STANDARD_ARGUMENTS = {
+    "cpuhp_enter": {"cpu", "target", "step", "function"},
+    "cpuhp_exit": {"cpu", "state", "step", "function", "ret"},
+    "console": {"text"},
+}
+
+
+def _conditions(scenario: Scenario, faults: Faults) -> None:
+    """A selector that can match no event would make every `never` hold."""
+    ceiling = scenario.machine.max_cpus or scenario.machine.cpus
+    for index, expectation in enumerate(scenario.expect):
+        where = ("expect", index, expectation.kind)
+        for selector in expectation.selectors:
+            if isinstance(selector.cpu, int) and selector.cpu >= ceiling:
+                faults.add(where, f"{selector.text}: the machine has CPUs 0-{ceiling - 1}")
+            known = _arguments_of(selector, scenario)
+            if known is not None and (unknown := sorted(selector.where.keys() - known)):
+                faults.add(where, *_unknown(f"argument in {selector.text}:", unknown[0], known))
+
+
+def _arguments_of(selector: Selector, scenario: Scenario) -> set[str] | None:
+    """The arguments that a selector may ask for; None for tracepoints, which the kernel alone knows."""
+    if selector.name in _STANDARD_ARGUMENTS:
+        return _STANDARD_ARGUMENTS[selector.name] | _OF_ALL_EVENTS
+    probes = [probe for probe in scenario.trace if probe.name == selector.name]
+    if not probes or any(probe.tracepoint for probe in probes):
+        return None
+    if selector.phase == "return":
+        return {"ret"} | _OF_ALL_EVENTS
+    return {name for probe in probes for name in probe.fetch} | _OF_ALL_EVENTS
+
+
+def _vacuous(scenario: Scenario, faults: Faults) -> None:
+    for index, expectation in enumerate(scenario.expect):
+        where = ("expect", index, expectation.kind)
+        if isinstance(expectation, Count) and expectation.min == 0 and expectation.max is None:
+            faults.add(where, "`min: 0` cannot fail", "give `min: 1` or more, `max`, or `is`")
+        if isinstance(expectation, (Arguments, State)) and not expectation.are:
+            faults.add(where, "`are` names no value: this cannot fail")
+        texts = [getattr(expectation, name, None) for name in ("matching", "present", "absent")]
+        if "" in texts:
+            faults.add(where, "an empty pattern is found in every message")
 
 
 def _expectations(scenario: Scenario, faults: Faults) -> None:

@@ -67,6 +67,12 @@ def test_a_cut_events_file_is_named_with_its_line(tmp_path: Path) -> None:
         load_record(folder)
 
 
+def test_an_incomplete_run_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"format": 1, "kernel": {}}')
+    with pytest.raises(UsageError, match="it lacks armed, complete"):
+        load_record(tmp_path)
+
+
 def test_without_its_events_a_run_confirms_nothing_that_is_about_events(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(RECORDED / "load-unload-6.12-confirmed", folder)
