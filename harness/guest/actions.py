@@ -318,10 +318,9 @@ def _(step: Start, session: Session, deadline: Deadline) -> Result:
 
 @perform.register
 def _(step: Until, session: Session, deadline: Deadline) -> Result:
-    if step.what == "reset":
-        session.machine.wait_reset(deadline)
-    elif step.what == "power-off":
-        session.machine.wait_power_off(deadline)
+    state = {"reset": State.RESET, "power-off": State.OFF}[step.what]
+    session.machine.expect(state)
+    session.machine.wait(state, deadline=deadline)
     return Result()
 
 

@@ -6,20 +6,39 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, HarnessError, KernelFault
 from harness.guest.session import Session
 
-_LOOK_S = 20.0
+_LOOK_S = 30.0
 
-# Tasks in uninterruptible sleep or running in the kernel are the kernel's; each with the stack that says where.
-_SCRIPT = r"""
-for dir in /proc/[0-9]*; do
-	[ -e $dir/exe ] || continue
-	while read -r key value _; do
-		[ "$key" = State: ] && break
-	done < $dir/status
-	if [ "$value" = D ]; then
+# A task that waits for a CPU's hotplug thread sleeps uninterruptibly too, for moments, on a slow host for long ones.
+# So does kernel/hung_task.c, with 120 s: only a task that was never woken in between hangs.
+_STILL_S = 10
+
+# User tasks in uninterruptible sleep that ran at no time between two looks; each with the stack that says where.
+_SCRIPT = rf"""
+asleep() {{
+	for dir in /proc/[0-9]*; do
+		[ -e $dir/exe ] || continue
+		state= switches=
+		while read -r key value _; do
+			case $key in
+			State:) state=$value ;;
+			*_ctxt_switches:) switches=$switches.$value ;;
+			esac
+		done < $dir/status
+		[ "$state" = D ] && echo "$dir:$switches"
+	done
+}}
+before=$(asleep)
+[ "$before" ] || exit 0
+sleep {_STILL_S}
+for task in $(asleep); do
+	case " $(echo $before) " in
+	*" $task "*)
+		dir=${{task%%:*}}
 		read -r name < $dir/comm
-		echo "task $name (${dir#/proc/}) in state D:"
+		echo "task $name (${{dir#/proc/}}) in state D:"
 		cat $dir/stack
-	fi
+		;;
+	esac
 done
 """
 
@@ -31,7 +50,7 @@ class StepHung(KernelFault):
 def why_hung(step_id: str, session: Session, timeout: DeadlineExceeded) -> HarnessError:
     """The exception for a step that ran out of time.
 
-    StepHung, with stacks, when a user task is in uninterruptible sleep. Otherwise nothing proves the kernel
+    StepHung, with stacks, when a user task is stays in uninterruptible sleep. Otherwise nothing proves the kernel
     wrong, and it stays `timeout`, the harness's own.
     """
     try:

@@ -40,6 +40,11 @@ class Tracer:
                 "the tracer could not be armed", found=done.output, hint="the kernel needs CONFIG_KPROBE_EVENTS"
             )
         refused = [line.removeprefix("refused ") for line in done.stdout.splitlines() if line.startswith("refused ")]
+        if blind := sorted({probe.name for probe in standard} & set(refused)):
+            raise HostFault(
+                f"the kernel cannot trace {', '.join(blind)}",
+                expected=f"the tracepoints {', '.join(tracefs.STANDARD_TRACEPOINTS)}",
+            )
         return list(dict.fromkeys(refused))
 
     def finish(self, session: Session, deadline: Deadline) -> None:

@@ -168,6 +168,8 @@ class Run:
     def _booted(self, session: Session, refused: list[str]) -> None:
         """Notes what the first boot found; an unknown function is the scenario's fault."""
         if session.machine.boot.number > 1:
+            # What one boot could not trace proves nothing by its absence.
+            self._meta["armed"] = [name for name in self._meta["armed"] if name not in refused]
             return
         for probe in self.scenario.probes_on(str(self.kernel.version), self.job.engine.extension.name):
             # A patch may have removed or inlined a function: then its expectations are unseen, which is no mistake
