@@ -229,3 +229,12 @@ def test_a_run_that_is_stopped_leaves_its_folder_and_no_process(
     assert judge(load_record(folder)).exit is Exit.HARNESS_FAULT
     assert (folder / "console.log").stat().st_size > 1000
     assert number is signal.SIGKILL or child.returncode == 130
+
+
+def test_a_reset_after_the_last_step_is_the_kernels(tmp_path: Path, engine: Engine, qemu: Qemu) -> None:
+    later = "(usleep 50000; echo b > /proc/sysrq-trigger) >/dev/null 2>&1 &"
+    body = f"steps:\n  - run: '{later}'\nexpect:\n  - exit: {{run: OK}}\n"
+    result = run(scenario_file(tmp_path, body), K612, engine, qemu)
+    (verdict,) = result.judgement.claims
+    assert verdict.verdict is Verdict.VIOLATED
+    assert any("reset" in found.text for found in verdict.findings)

@@ -9,7 +9,9 @@ import contextlib
 import logging
 import select
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import paramiko
@@ -102,8 +104,9 @@ class Shell:
         assert self._transport is not None  # alive
         try:
             channel = self._transport.open_session(timeout=deadline.remaining())
-            # With something after it, the shell stays to report a command that died of a signal as 128 + n.
-            channel.exec_command(f"{command}\nexit $?")
+            with _closed_at(deadline, channel):
+                # With something after it, the shell stays to report a command that died of a signal as 128 + n.
+                channel.exec_command(f"{command}\nexit $?")
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self.lost(command, deadline) from error
         return Background(self, self._machine, command, channel)
@@ -150,6 +153,18 @@ class Shell:
     def _unreachable(self, deadline: Deadline) -> HarnessError:
         ending = self._machine.diagnose(deadline)
         return deadline.exceeded(ending.text) if ending.kind is EndingKind.RUNNING else ending.fault()
+
+
+@contextlib.contextmanager
+def _closed_at(deadline: Deadline, channel: paramiko.Channel) -> Iterator[None]:
+    """Closes the channel when time is up: exec_command() has no timeout, and a guest that reset never answers."""
+    timer = threading.Timer(deadline.remaining(), channel.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Background:

@@ -266,7 +266,7 @@ class Machine:
         """Plugs a vCPU into the first free place, and waits until the guest has taken it; returns its device's name.
 
         The guest then has the CPU present and offline. Raises WrongState when all max_cpus are there, HotplugRefused
-        when the guest does not take it within `deadline`.
+        when the guest says no, DeadlineExceeded when it says nothing.
         """
         self._require("plug_cpu", State.RUNNING)
         free = hotplug.free_place(self.qmp.execute("query-hotpluggable-cpus", deadline))
@@ -285,7 +285,7 @@ class Machine:
     def unplug_cpu(self, name: str, deadline: Deadline) -> None:
         """Asks the guest to give back the vCPU `name` of `plug_cpu`, and waits until it is gone.
 
-        Raises HotplugRefused when the guest does not within `deadline`.
+        Raises HotplugRefused when the guest says no, DeadlineExceeded when it says nothing.
         """
         self._require("unplug_cpu", State.RUNNING)
         since = self.qmp.position
@@ -308,14 +308,7 @@ class Machine:
                 raise HotplugRefused(f"the guest refused the {source.name.lower()} of vCPU {name}", found=refusal)
             return done(events, name) or None
 
-        try:
-            self._started.bell.wait_for(look, deadline)
-        except DeadlineExceeded as error:
-            raise HotplugRefused(
-                f"the guest did not answer the {source.name.lower()} of vCPU {name}",
-                expected=f"an answer within {deadline.what}",
-                evidence=diagnosis.excerpt(self._started),
-            ) from error
+        self._wait_for(look, deadline)
 
     # Tools
 
