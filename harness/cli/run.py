@@ -15,7 +15,7 @@ from harness.machine.auto import choose
 from harness.report.result import RunResult, write_json
 from harness.report.terminal import print_results, results_console
 from harness.run import Job, run_job
-from harness.scenario.load import load_scenario
+from harness.scenario.load import REFERENCE_CLAIMS, load_scenario, scenario_files
 
 _TOOLS_S = 600.0  # unpacking QEMU, and proving an engine by a boot
 
@@ -60,7 +60,7 @@ def run(
     harness run scenarios/*.yaml --kernel debian:6.12 --patch series.mbox --modules-only kvm
     harness run scenarios/load.yaml --kernel git:~/linux@my-branch --config harness
     """
-    loaded = [load_scenario(path) for path in scenarios]
+    loaded = [load_scenario(path) for path in _expanded(scenarios)]
     options = BuildOptions(patches, fragments, modules_only)
     deadline = Deadline.after(_TOOLS_S, "QEMU and its engines")
     qemu = toolchain.find(deadline)
@@ -77,3 +77,9 @@ def run(
         if json_file:
             write_json(json_file, [result.to_json() for result in results])
     return int(worst_exit([result.exit for result in results]))
+
+
+def _expanded(paths: tuple[Path, ...]) -> list[Path]:
+    """The scenario files that are meant; a folder means all of its own, and `*.yaml` not the list of claims."""
+    files = [file for path in paths for file in (scenario_files(path) if path.is_dir() else [path])]
+    return [file for file in files if file.name != REFERENCE_CLAIMS.name]

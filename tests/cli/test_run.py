@@ -69,6 +69,14 @@ def test_wrong_command_lines(tmp_path: Path, words: list[str], message: str) -> 
     assert "Traceback" not in done.stderr
 
 
+def test_the_list_of_claims_among_the_arguments_is_no_scenario(tmp_path: Path) -> None:
+    (tmp_path / "claims.yaml").write_text("- {id: a}\n")
+    (tmp_path / "bad.yaml").write_text(GOOD.replace("- load:", "- laod:"))
+    for words in (["claims.yaml", "bad.yaml"], ["."]):
+        done = harness(tmp_path, "run", *words, "--engine", "tcg-svm")
+        assert (done.returncode, "bad.yaml:5: unknown step laod" in done.stderr) == (2, True)
+
+
 def test_a_run_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"format": 99}))
     done = harness(tmp_path, "judge", ".")
