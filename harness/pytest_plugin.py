@@ -17,6 +17,7 @@ from harness.deadline import Deadline
 from harness.errors import Exit, HarnessError
 from harness.kernels.model import BuildOptions, Kernel
 from harness.kernels.resolve import resolve
+from harness.machine.auto import tools
 from harness.report.result import RunResult
 from harness.report.terminal import evidence
 from harness.run import Job, run_job
@@ -25,11 +26,8 @@ from harness.scenario.model import Scenario
 
 if TYPE_CHECKING:
     from harness.guest.session import Session
-    from harness.machine.engine import Engine
     from harness.machine.machine import Machine
-    from harness.machine.toolchain import Qemu
 
-_TOOLS_S = 600.0
 _KERNEL_S = 1800.0
 _BOOT_S = 120.0
 _DEFAULT_KERNEL = "debian:6.12"
@@ -99,7 +97,7 @@ class ScenarioItem(pytest.Item):
 
     def runtest(self) -> None:
         """Runs it. Raises ScenarioNotConfirmed; skips what was not exercised where that is allowed."""
-        qemu, engine = _tools(self.config)
+        qemu, engine = tools(str(self.config.getoption("--harness-engine")))
         result = run_job(Job(self.scenario, self.kernel, engine, qemu))
         self.add_report_section("call", "run", str(result.folder))
         if result.exit is Exit.NOT_EXERCISED and self.config.getoption("--allow-not-exercised"):
@@ -135,16 +133,6 @@ def _report(result: RunResult) -> str:
     return capture.get()
 
 
-def _tools(config: pytest.Config) -> tuple[Qemu, Engine]:
-    """QEMU and the engine that the options ask for."""
-    from harness.machine import toolchain
-    from harness.machine.auto import choose
-
-    deadline = Deadline.after(_TOOLS_S, "QEMU and its engines")
-    qemu = toolchain.find(deadline)
-    return qemu, choose(str(config.getoption("--harness-engine")), qemu, deadline)
-
-
 @pytest.fixture(scope="session")
 def kernel(request: pytest.FixtureRequest) -> Kernel:
     """The kernel of --harness-kernel (the first one), or Debian's 6.12."""
@@ -157,7 +145,7 @@ def guest(request: pytest.FixtureRequest, kernel: Kernel, tmp_path: Path) -> Ite
     """A booted guest with 4 CPUs and a shell: `guest.run("uname -r", Deadline.after(10, "uname"))`."""
     from harness.guest.boot import booted
 
-    qemu, engine = _tools(request.config)
+    qemu, engine = tools(str(request.config.getoption("--harness-engine")))
     with booted(kernel, engine, qemu, tmp_path, Deadline.after(_BOOT_S, "the guest's boot")) as session:
         yield session
 

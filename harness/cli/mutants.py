@@ -6,17 +6,13 @@ from pathlib import Path
 
 import click
 
-from harness.deadline import Deadline
-from harness.machine import toolchain
-from harness.machine.auto import choose
+from harness.machine.auto import tools
 from harness.mutants.matrix import run_matrix
 from harness.mutants.mutant import load_mutant, project_mutants
 from harness.report.matrix import print_matrix
 from harness.report.result import write_json
 from harness.report.terminal import results_console
 from harness.scenario.load import load_scenario, scenario_files
-
-_TOOLS_S = 600.0
 
 
 @click.command()
@@ -45,9 +41,8 @@ def mutants(
     """
     chosen = [load_mutant(path) for path in patches] or project_mutants(kernel)
     scenarios = [load_scenario(path) for path in paths or scenario_files()]
-    deadline = Deadline.after(_TOOLS_S, "QEMU and its engines")
-    qemu = toolchain.find(deadline)
-    matrix = run_matrix(chosen, scenarios, kernel, choose(engine, qemu, deadline), qemu, every)
+    qemu, proven = tools(engine)
+    matrix = run_matrix(chosen, scenarios, kernel, proven, qemu, every)
     if json_file != "-":
         print_matrix(results_console(), matrix)
     if json_file:

@@ -7,17 +7,13 @@ from pathlib import Path
 import click
 
 from harness import progress
-from harness.deadline import Deadline
 from harness.errors import worst_exit
 from harness.kernels.model import BuildOptions
-from harness.machine import toolchain
-from harness.machine.auto import choose
+from harness.machine.auto import tools
 from harness.report.result import RunResult, write_json
 from harness.report.terminal import print_results, results_console
 from harness.run import Job, run_job
 from harness.scenario.load import REFERENCE_CLAIMS, load_scenario, scenario_files
-
-_TOOLS_S = 600.0  # unpacking QEMU, and proving an engine by a boot
 
 
 @click.command()
@@ -62,9 +58,7 @@ def run(
     """
     loaded = [load_scenario(path) for path in _expanded(scenarios)]
     options = BuildOptions(patches, fragments, modules_only)
-    deadline = Deadline.after(_TOOLS_S, "QEMU and its engines")
-    qemu = toolchain.find(deadline)
-    chosen = choose(engine, qemu, deadline)
+    qemu, chosen = tools(engine)
     results: list[RunResult] = []
     try:
         for scenario in loaded:

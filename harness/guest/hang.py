@@ -50,7 +50,7 @@ class StepHung(KernelFault):
 def why_hung(step_id: str, session: Session, timeout: DeadlineExceeded) -> HarnessError:
     """The exception for a step that ran out of time.
 
-    StepHung, with stacks, when a user task is stays in uninterruptible sleep. Otherwise nothing proves the kernel
+    StepHung, with stacks, when a user task stays in uninterruptible sleep. Otherwise nothing proves the kernel
     wrong, and it stays `timeout`, the harness's own.
     """
     try:

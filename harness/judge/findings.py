@@ -14,7 +14,7 @@ from harness.guest.outcome import OK
 from harness.judge.record import RunRecord
 from harness.judge.verdict import Finding, Found
 from harness.observe.splats import Splat, find_splats, message
-from harness.probes.event import Event, same_value
+from harness.probes.event import Event, return_text, same_value
 from harness.scenario.check import STANDARD_EVENTS
 from harness.scenario.expectations import (
     Arguments,
@@ -128,6 +128,15 @@ def _blind(expectation: InWindow, record: RunRecord, selectors: Sequence[Selecto
     return ""
 
 
+def _view(expectation: InWindow, record: RunRecord, selectors: Sequence[Selector]) -> Window | Found:
+    """The window in which events of `selectors` can be seen, or the finding that says why they cannot."""
+    window = window_of(expectation, record)
+    if isinstance(window, str):
+        return _unseen(window)
+    reason = _blind(expectation, record, selectors)
+    return _unseen(reason) if reason else window
+
+
 def _without_value(events: Iterable[Event], selector: Selector) -> bool:
     """Whether returns of this function were traced without $retval, which a kernel may refuse."""
     return any(event.name == selector.name and event.phase == "return" and event.ret is None for event in events)
@@ -138,11 +147,9 @@ def _without_value(events: Iterable[Event], selector: Selector) -> bool:
 
 @_find.register
 def _(order: Order, record: RunRecord) -> Found:
-    window = window_of(order, record)
-    if isinstance(window, str):
-        return _unseen(window)
-    if reason := _blind(order, record, order.events):
-        return _unseen(reason)
+    window = _view(order, record, order.events)
+    if isinstance(window, Found):
+        return window
     cpus: Sequence[int | None] = window.online if order.per == "cpu" else [None]
     witnesses: list[Event] = []
     for cpu in cpus:
@@ -194,11 +201,9 @@ def _listed(values: Iterable[object]) -> str:
 
 @_find.register
 def _(never: Never, record: RunRecord) -> Found:
-    window = window_of(never, record)
-    if isinstance(window, str):
-        return _unseen(window)
-    if reason := _blind(never, record, [never.event]):
-        return _unseen(reason)
+    window = _view(never, record, [never.event])
+    if isinstance(window, Found):
+        return window
     matching = [event for event in window.events if event.matches(never.event)]
     if matching:
         return _failed(f"{_named(matching[0])} happened", matching[:1])
@@ -207,11 +212,9 @@ def _(never: Never, record: RunRecord) -> Found:
 
 @_find.register
 def _(count: Count, record: RunRecord) -> Found:
-    window = window_of(count, record)
-    if isinstance(window, str):
-        return _unseen(window)
-    if reason := _blind(count, record, [count.event]):
-        return _unseen(reason)
+    window = _view(count, record, [count.event])
+    if isinstance(window, Found):
+        return window
     matching = [event for event in window.events if event.matches(count.event)]
     low, high = _bounds(count)
     if count.per == "all":
@@ -271,9 +274,7 @@ def _return_text(event: Event) -> str:
 
 
 def _value(value: int | str) -> str:
-    if isinstance(value, str):
-        return f"-{value}"
-    return f"-{errno.errorcode[-value]}" if -value in errno.errorcode else str(value)
+    return f"-{value}" if isinstance(value, str) else return_text(value)
 
 
 @_find.register
@@ -292,11 +293,9 @@ def _every(
     expectation: InWindow, selector: Selector, record: RunRecord, wrong: Callable[[Event], str], text: str
 ) -> Found:
     """HELD when there is an event (on each CPU, where asked) and `wrong` says "" to all of them."""
-    window = window_of(expectation, record)
-    if isinstance(window, str):
-        return _unseen(window)
-    if reason := _blind(expectation, record, [selector]):
-        return _unseen(reason)
+    window = _view(expectation, record, [selector])
+    if isinstance(window, Found):
+        return window
     matching = [event for event in window.events if event.matches(selector)]
     for event in matching:
         if complaint := wrong(event):

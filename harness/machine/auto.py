@@ -5,10 +5,20 @@ from __future__ import annotations
 from harness import progress
 from harness.deadline import Deadline
 from harness.errors import HostFault
+from harness.machine import toolchain
 from harness.machine.engine import AUTO, ENGINES, Engine, by_name
 from harness.machine.host import host_cpu
 from harness.machine.proof import Proof, proof_of
 from harness.machine.toolchain import Qemu
+
+_TOOLS_S = 600.0  # unpacking QEMU, and proving an engine by a boot
+
+
+def tools(name: str) -> tuple[Qemu, Engine]:
+    """QEMU, and the engine `name` on it; raises like `toolchain.find` and `choose`."""
+    deadline = Deadline.after(_TOOLS_S, "QEMU and its engines")
+    qemu = toolchain.find(deadline)
+    return qemu, choose(name, qemu, deadline)
 
 
 def choose(name: str, qemu: Qemu, deadline: Deadline) -> Engine:

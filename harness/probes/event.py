@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -67,6 +68,11 @@ class Event:
     def from_json(cls, data: Mapping[str, Any]) -> Event:
         """The inverse of `to_json`."""
         return cls(**data)
+
+
+def return_text(value: int) -> str:
+    """A return value for a person: -EIO for -5, else the number."""
+    return f"-{errno.errorcode[-value]}" if -value in errno.errorcode else str(value)
 
 
 def same_value(found: str | int | None, wanted: str | int) -> bool:

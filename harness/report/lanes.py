@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 
 from rich.table import Table
 
-from harness.probes.event import Event
+from harness.probes.event import Event, return_text
 
 _PHASE_SIGNS = {"call": "→ ", "return": "← ", "point": "· ", "begin": "┌ ", "end": "└ "}
 
@@ -35,9 +34,5 @@ def describe(event: Event) -> str:
     if event.args:
         text += " " + " ".join(f"{name}={value}" for name, value in event.args.items())
     if event.ret is not None:
-        text += f" = {_return(event.errno_return or 0)}"
+        text += f" = {return_text(event.errno_return or 0)}"
     return text
-
-
-def _return(value: int) -> str:
-    return f"-{errno.errorcode[-value]}" if -value in errno.errorcode else str(value)
