@@ -1,0 +1,1 @@
+"""The emulated platform: VMX and the TDX module on any machine."""
