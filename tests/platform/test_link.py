@@ -1,0 +1,312 @@
+"""The link against a peer that speaks the plugin's side of the protocol over the same socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.errors import DeadlineExceeded, HostFault
+from harness.platform.config import PlatformConfig
+from harness.platform.cpu import CpuConfig
+from harness.platform.link import FAILURE, CommandRefused, GuestMemory, LinkLost, Platform, Probe
+from harness.platform.tdx import Completion, Done, Fault, Layout, Memory, ModuleConfig, Registers, VmFailInvalid
+
+LAYOUT = Layout({0: 0, 1: 0}, ((1 << 20, 127 << 20),))
+
+
+def soon(seconds: float = 5.0) -> Deadline:
+    return Deadline.after(seconds, "a test")
+
+
+class Peer(threading.Thread):
+    """The plugin's side: greets, says `ok` to every command, and has its memory read and written."""
+
+    def __init__(self, platform: Platform, hello: str = "hello 1 7 4") -> None:
+        super().__init__(daemon=True)
+        self.socket = socket.socket(fileno=os.dup(platform.pass_fds[0]))
+        self.lines = self.socket.makefile("r", newline="\n")
+        self.hello = hello
+        self.commands: list[str] = []
+        self.answers: dict[str, list[str] | None] = {}  # first word -> what is said instead of ok; None: nothing
+        self.memory: dict[int, bytes] = {}
+        self.completions: list[str] = []
+        self.completed = threading.Event()
+
+    def run(self) -> None:
+        self.say(self.hello)
+        try:
+            for line in self.lines:
+                self.take(line.rstrip("\n"))
+        except OSError:
+            pass
+
+    def take(self, line: str) -> None:
+        verb, *words = line.split(" ")
+        if verb in ("done", "vmfail", "fault"):
+            self.completions.append(line)
+            self.completed.set()
+            return
+        self.commands.append(line)
+        if verb in ("read", "readv"):
+            address, length = int(words[0], 16), int(words[1], 16)
+            data = next(
+                (
+                    data[address - base : address - base + length]
+                    for base, data in self.memory.items()
+                    if base <= address and address + length <= base + len(data)
+                ),
+                None,
+            )
+            self.say("data -" if data is None else f"data {data.hex()}")
+            return
+        for answer in self.answers.get(verb, ["ok"]) or ():
+            self.say(answer)
+
+    def say(self, line: str) -> None:
+        self.socket.sendall(line.encode() + b"\n")
+
+    def ask(self, line: str) -> str:
+        """A vCPU's request, and what completes it."""
+        self.completed.clear()
+        self.say(line)
+        assert self.completed.wait(5)
+        return self.completions[-1]
+
+
+class Model:
+    """A TDX module that does what a test says."""
+
+    def __init__(self, answer: Callable[[int, Registers, Memory], Completion]) -> None:
+        self.summary = {"state": "ready"}
+        self.seamcall = answer
+        self.resets = 0
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {"made": "up"}
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    with Platform(Path("platform.so"), tmp_path, PlatformConfig(tdx=ModuleConfig()), LAYOUT) as made:
+        yield made
+
+
+def started(platform: Platform) -> Peer:
+    peer = Peer(platform)
+    peer.start()
+    platform.start(soon())
+    return peer
+
+
+def with_model(platform: Platform, answer: Callable[[int, Registers, Memory], Completion]) -> Model:
+    model = Model(answer)
+    platform._tdx = model  # type: ignore[assignment]  # the module's interface, with answers of the test's
+    return model
+
+
+def test_the_set_up_describes_the_machine_and_ends_with_go(tmp_path: Path) -> None:
+    config = PlatformConfig(CpuConfig(feat_ctl={1: 1}, vmxe=(1,)))
+    with Platform(Path("/p.so"), tmp_path, config, LAYOUT) as platform:
+        platform.symbol("trace_counter", 0xFFFFFFFF82000000)
+        assert platform.add_probe(Probe("kvm_init", 0xFFFFFFFFC0001000, "b", (("a", "r:rdi:4"),))) == 1
+        peer = started(platform)
+        assert "msr * 3a 5" in peer.commands and "msr 1 3a 1" in peer.commands
+        assert peer.commands.index("msr * 3a 5") < peer.commands.index("msr 1 3a 1")
+        assert "vmxe 1" in peer.commands and "tdx 0" in peer.commands
+        assert "symbol trace_counter ffffffff82000000" in peer.commands
+        assert "probe 1 ffffffffc0001000 b kvm_init a=r:rdi:4" in peer.commands
+        assert peer.commands[-2:] == ["boot 1", "go"]
+
+
+def test_the_plugin_is_told_where_its_socket_and_its_events_are(platform: Platform, tmp_path: Path) -> None:
+    plugin, words = platform.argv_words
+    assert plugin == "-plugin"
+    assert words == f"platform.so,fd={platform.pass_fds[0]},events={tmp_path}/platform.jsonl"
+
+
+def test_another_protocol_is_refused(platform: Platform) -> None:
+    Peer(platform, hello="hello 2 7 4").start()
+    with pytest.raises(HostFault, match="another protocol"):
+        platform.start(soon())
+
+
+def test_a_refused_command_is_the_caller_s_error_and_ends_nothing(platform: Platform) -> None:
+    peer = started(platform)
+    peer.answers["probe"] = ["error no such register"]
+    with pytest.raises(CommandRefused, match="no such register"):
+        platform.add_probe(Probe("f", 1, "c", (("a", "r:xx:4"),)))
+    platform.begin_boot(2, soon())
+    assert peer.commands[-1] == "boot 2"
+
+
+def test_a_plugin_that_does_not_answer_runs_into_the_deadline(platform: Platform) -> None:
+    peer = started(platform)
+    peer.answers["boot"] = None
+    with pytest.raises(DeadlineExceeded, match="boot 2"):
+        platform.begin_boot(2, soon(0.05))
+
+
+@pytest.mark.parametrize(
+    ("completion", "line"),
+    [
+        (Done(Registers(0xC000050500000000, 1, 2, 8, 9, 10, 11)), "done c000050500000000 1 2 8 9 a b"),
+        (VmFailInvalid(), "vmfail"),
+        (Fault("gp"), "fault gp"),
+    ],
+)
+def test_a_seamcall_is_answered_by_the_model(platform: Platform, completion: Completion, line: str) -> None:
+    seen: list[tuple[int, Registers]] = []
+
+    def answer(lp: int, registers: Registers, memory: Memory) -> Completion:
+        seen.append((lp, registers))
+        return completion
+
+    with_model(platform, answer)
+    peer = started(platform)
+    assert peer.ask("seamcall 3 21 1 2 8 9 a b") == line
+    assert seen == [(3, Registers(0x21, 1, 2, 8, 9, 10, 11))]
+
+
+def test_the_model_reads_and_writes_the_guest_s_memory(platform: Platform) -> None:
+    found: list[object] = []
+
+    def answer(lp: int, registers: Registers, memory: Memory) -> Completion:
+        found.append(memory.read(0x1000, 0x2100))
+        found.append(memory.read(0x9000, 8))
+        found.append(memory.write(0x5000, b"\x01\x02"))
+        return Done(registers)
+
+    with_model(platform, answer)
+    peer = started(platform)
+    peer.memory[0x1000] = bytes(range(256)) * 0x21
+    peer.ask("seamcall 0 22 0 0 0 0 0 0")
+    assert found == [bytes(range(256)) * 0x21, None, True]
+    assert "read 3000 100" in peer.commands and "write 5000 0102" in peer.commands
+
+
+def test_a_hook_adds_probes_while_its_vcpu_waits(platform: Platform) -> None:
+    def hook(memory: GuestMemory, value: int) -> None:
+        assert memory.string(value) == "kvm_intel"
+        platform.add_probe(Probe("vmx_init", 0xFFFFFFFFC0000000))
+
+    platform.add_hook(0xFFFFFFFF81234567, "rdi", hook)
+    peer = started(platform)
+    assert "hook 1 ffffffff81234567 rdi" in peer.commands
+    peer.memory[0xFFFF888000001018] = b"kvm_intel" + bytes(64)
+    assert peer.ask("hook 1 2 ffff888000001018") == "done"
+    assert peer.commands[-1] == "probe 2 ffffffffc0000000 b vmx_init"
+
+
+def test_commands_of_another_thread_and_requests_do_not_mix(platform: Platform) -> None:
+    """Both at once, many times: every answer goes to the command that it answers."""
+
+    def answer(lp: int, registers: Registers, memory: Memory) -> Completion:
+        assert memory.read(0x1000, 4) == b"abcd"
+        return Done(registers)
+
+    with_model(platform, answer)
+    peer = started(platform)
+    peer.memory[0x1000] = b"abcd"
+    peer.answers["state"] = ["state boot 1", "state vmx 0 1 1000 2000", "ok"]
+    stop = threading.Event()
+    summaries: list[dict[str, Any]] = []
+
+    def look() -> None:
+        while not stop.is_set():
+            summaries.append(platform.summary(soon()))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    for _ in range(200):
+        assert peer.ask("seamcall 0 22 0 0 0 0 0 0") == "done 22 0 0 0 0 0 0"
+    stop.set()
+    looker.join(5)
+    wanted = {"vmx": {"0": {"root": 1, "vmxon": "0x1000", "vmcs": "0x2000"}}, "tdx": {"state": "ready"}}
+    assert summaries and all(summary == wanted for summary in summaries)
+
+
+def test_the_module_goes_with_a_reset_of_vcpu_0_only(platform: Platform) -> None:
+    model = with_model(platform, lambda lp, registers, memory: Done(registers))
+    peer = started(platform)
+    for line in ("reset 1", "reset 0", "seamcall 0 22 0 0 0 0 0 0"):
+        peer.ask(line) if line.startswith("seamcall") else peer.say(line)
+    assert model.resets == 1
+
+
+def broken(lp: int, registers: Registers, memory: Memory) -> Completion:
+    raise ZeroDivisionError("a bug of the model")
+
+
+def test_a_bug_of_the_model_ends_qemu_and_is_a_host_fault(platform: Platform, tmp_path: Path) -> None:
+    with_model(platform, broken)
+    peer = started(platform)
+    peer.say("seamcall 0 21 0 0 0 0 0 0")
+    peer.join(5)
+    assert not peer.is_alive(), "the plugin sees the end of the connection, and ends QEMU"
+    with pytest.raises(HostFault, match="a bug of the model"):
+        platform.check()
+    assert "def broken" not in (tmp_path / FAILURE).read_text()
+    assert "ZeroDivisionError" in (tmp_path / FAILURE).read_text()
+    with pytest.raises(HostFault, match="a bug of the model"):
+        platform.begin_boot(2, soon())
+
+
+def test_a_command_that_waits_when_the_platform_fails_fails_with_it(platform: Platform) -> None:
+    with_model(platform, broken)
+    peer = started(platform)
+    peer.answers["boot"] = None
+    threading.Timer(0.05, peer.say, ["seamcall 0 21 0 0 0 0 0 0"]).start()
+    begin = time.monotonic()
+    with pytest.raises(HostFault, match="a bug of the model"):
+        platform.begin_boot(2, soon())
+    assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize("line", ["nonsense", "ok", "hook 63 0 0"])
+def test_a_plugin_that_breaks_the_protocol_is_a_host_fault(platform: Platform, line: str) -> None:
+    peer = started(platform)
+    peer.say(line)
+    peer.join(5)
+    with pytest.raises(HostFault):
+        platform.check()
+
+
+def test_the_end_of_qemu_is_told(platform: Platform) -> None:
+    peer = started(platform)
+    peer.socket.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(LinkLost):
+        platform.begin_boot(2, soon())
+
+
+def test_closing_is_no_failure(platform: Platform) -> None:
+    started(platform)
+    platform.close()
+    platform.check()
+
+
+def test_a_state_is_told_to_the_next_platform(platform: Platform, tmp_path: Path) -> None:
+    with_model(platform, lambda lp, registers, memory: Done(registers))
+    peer = started(platform)
+    peer.answers["state"] = ["state msr 1 3a 5", "state vmx 1 1 7000 0", "ok"]
+    saved = platform.state(soon())
+    assert saved == {"plugin": ["msr 1 3a 5", "vmx 1 1 7000 0"], "tdx": {"made": "up"}}
+    with Platform(Path("p.so"), tmp_path, PlatformConfig(), LAYOUT) as other:
+        other.restore({**saved, "tdx": None})
+        assert sequence(started(other).commands, "msr 1 3a 5", "vmx 1 1 7000 0", "go")
+
+
+def sequence(lines: Sequence[str], *wanted: str) -> bool:
+    """Whether `wanted` come in this order."""
+    at = [lines.index(line) for line in wanted]
+    return at == sorted(at)
