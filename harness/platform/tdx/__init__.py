@@ -4,12 +4,15 @@ The reference is Intel's published source of the real module (github.com/intel/t
 are relative to it) and, where that is older than the kernel, what Linux 7.3 expects (arch/x86/virt/vmx/tdx).
 
     seamcall   one call: registers, outcome, memory
-    leaves     names and numbers of the interface functions
-    status     completion status codes
-    metadata   the global fields that TDH.SYS.RD reads
-    config     which module it is, and what goes wrong with it
+    leaves, status, fields          names and numbers: interface functions, completion statuses, metadata fields
     layout     processors, packages and convertible memory
-    module     the state machine; answers SEAMCALLs
+    config     which module it is, and what goes wrong with it
+    metadata   what TDH.SYS.RD reads
+    tdmr       TDMR_INFO and its checks
+    state      what the module remembers
+    call       one call, as a handler sees it
+    bringup, enumeration, phymem    the handlers
+    module     the dispatcher; answers SEAMCALLs
 """
 
 from harness.platform.tdx.config import FaultRule, ModuleConfig

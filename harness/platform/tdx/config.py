@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 from harness.errors import UsageError
+from harness.platform.tdx.fields import find, parse_field
 from harness.platform.tdx.leaves import leaf_name, parse_leaf
 from harness.platform.tdx.status import parse_status
 
-VMFAIL = "vmfail"
-_FAULT_OUTCOMES = (VMFAIL, "gp", "ud")
+_BEFORE_THE_MODULE = ("vmfail", "gp", "ud")  # what SEAMCALL itself does
+_ENTRIES_PER_GIB = 1 << 18
 
 # Bits of TDX_FEATURES0 (metadata field 0A00000300000008): tdx_features_enum0_t in
 # src/common/metadata_handlers/metadata_sys.h; 53 from the draft ABI, as quoted on LKML in March 2026.
@@ -38,7 +40,7 @@ class FaultRule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "leaf", leaf_name(parse_leaf(self.leaf)))
-        if self.outcome not in _FAULT_OUTCOMES:
+        if self.outcome not in _BEFORE_THE_MODULE:
             parse_status(self.outcome)
         if self.call < 1 or (self.times is not None and self.times < 1):
             raise UsageError(f"a fault on {self.leaf} that never happens", expected="call and times from 1 on")
@@ -56,36 +58,66 @@ class FaultRule:
 class ModuleConfig:
     """One TDX module on one platform."""
 
+    loaded: bool = True  # False: every SEAMCALL fails with VMfailInvalid
     version: tuple[int, int, int] = (1, 5, 6)  # major, minor, update: "Module version: 1.5.06"
     features0: int = FEATURE_NO_RBP_MOD | FEATURE_TOPOLOGY_ENUM | FEATURE_SYS_DISABLE
     metadata: Mapping[str, int] = field(default_factory=dict)  # field name or id -> the value it has instead
     missing_metadata: frozenset[str] = frozenset()  # field names or ids that the module does not know
     mktme_keyids: int = 15  # IA32_MKTME_KEYID_PARTITIONING bits 31:0
-    tdx_keyids: int = 16  # … bits 63:32: private KeyIDs 16-31, Linux takes 16 as the global one
+    tdx_keyids: int = 16  # … bits 63:32: KeyIDs 16-31, of which Linux makes 16 the global one
     # Physical address bits with KeyID, and where the KeyID begins. 40 is what TCG's CPUs report, and thus
-    # where Linux puts KeyIDs (mk_keyed_paddr); 46 is what the server CPUs with TDX have at least.
+    # where Linux puts KeyIDs (mk_keyed_paddr); 46 is the least that server CPUs with TDX have.
     max_pa_bits: int = 46
     keyid_start_bit: int = 40
+    # TDMR_4K_PAMT_INIT_COUNT in tdh_sys_tdmr_init.c: 4 MiB of a TDMR in every call, 256 calls for 1 GiB.
+    pamt_entries_per_call: int = 1024
     faults: tuple[FaultRule, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        for name, value in self.metadata.items():
+            _check_value(name, value)
+        for name in self.missing_metadata:
+            next(parse_field(name))
+        if self.pamt_entries_per_call < 1 or _ENTRIES_PER_GIB % self.pamt_entries_per_call:
+            raise UsageError(
+                "pamt_entries_per_call must divide a GiB's 4 KiB pages", found=str(self.pamt_entries_per_call)
+            )
 
     @property
     def keyid_partitioning(self) -> int:
-        """The value of MSR 0x87 that goes with this module."""
+        """The value of the MSR IA32_MKTME_KEYID_PARTITIONING (0x87) that goes with this module."""
         return self.tdx_keyids << 32 | self.mktme_keyids
 
     @property
-    def private_keyids(self) -> range:
-        """KeyIDs only the module may use (check_key_management_config in tdh_sys_init.c)."""
-        return range(self.mktme_keyids + 1, self.mktme_keyids + self.tdx_keyids + 1)
+    def private_keyid_range(self) -> range:
+        """The KeyIDs that only the module may use (check_key_management_config in tdh_sys_init.c)."""
+        return range(self.mktme_keyids + 1, self.mktme_keyids + 1 + self.tdx_keyids)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"metadata": dict(self.metadata), "missing_metadata": sorted(self.missing_metadata)}
+        """A value that json.dumps takes."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return values | {
+            "metadata": dict(self.metadata),
+            "missing_metadata": sorted(self.missing_metadata),
+            "faults": [asdict(rule) for rule in self.faults],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModuleConfig:
-        names = {item.name for item in fields(cls)}
-        values = {name: value for name, value in data.items() if name in names}
-        values["version"] = tuple(values["version"])
-        values["missing_metadata"] = frozenset(values["missing_metadata"])
-        values["faults"] = tuple(FaultRule(**rule) for rule in values["faults"])
-        return cls(**values)
+        """The configuration that `to_json` wrote."""
+        special = {
+            "version": tuple(data["version"]),
+            "missing_metadata": frozenset(data["missing_metadata"]),
+            "faults": tuple(FaultRule(**rule) for rule in data["faults"]),
+        }
+        return cls(**{**data, **special})
+
+
+def _check_value(name: str, value: int) -> None:
+    """UsageError unless the field exists and has room for the value."""
+    found = find(next(parse_field(name)))
+    if found and not 0 <= value <= found[0].mask:
+        raise UsageError(
+            f"value of the TDX metadata field {name}", expected=f"0..{found[0].mask:#x}", found=f"{value:#x}"
+        )
