@@ -13,6 +13,7 @@ from harness.platform.tdx.status import Operand, refusal
 from harness.platform.tdx.tdmr import Candidate, Limits, TdmrInfo, check_tdmr, info_size
 
 _ALIGNMENT = 512  # TDMR_INFO_ENTRY_PTR_ARRAY_ALIGNMENT: of the array of addresses, and of each TDMR_INFO
+_MAX_KEYIDS = 2048  # MAX_HKIDS, tdx_global_data.h
 _KEYID = 0xFFFF  # sys_config_options_t; above it dynamic PAMT, which the model has not, and reserved bits
 
 
@@ -22,6 +23,8 @@ def sys_init(call: Call) -> Outcome:
         raise refusal("TDX_OPERAND_INVALID", Operand.RCX)
     if call.state.sys not in (SysState.INIT_PENDING, SysState.DISABLED):
         raise refusal("TDX_SYS_INIT_NOT_PENDING")
+    if call.config.private_keyid_range.stop > _MAX_KEYIDS:
+        raise refusal("TDX_NUM_ACTIVATED_HKIDS_NOT_SUPPORTED", _MAX_KEYIDS)
     call.state.sys = SysState.INIT_DONE
     return Outcome()
 

@@ -65,9 +65,9 @@ class ModuleConfig:
     missing_metadata: frozenset[str] = frozenset()  # field names or ids that the module does not know
     mktme_keyids: int = 15  # IA32_MKTME_KEYID_PARTITIONING bits 31:0
     tdx_keyids: int = 16  # … bits 63:32: KeyIDs 16-31, of which Linux makes 16 the global one
-    # Physical address bits with KeyID, and where the KeyID begins. 40 is what TCG's CPUs report, and thus
-    # where Linux puts KeyIDs (mk_keyed_paddr); 46 is the least that server CPUs with TDX have.
-    max_pa_bits: int = 46
+    # Physical address bits with KeyID, and where the KeyID begins: 40 is what TCG's CPUs report, and thus
+    # where Linux puts KeyIDs (mk_keyed_paddr). 52, so that every KeyID that a module may have finds room.
+    max_pa_bits: int = 52
     keyid_start_bit: int = 40
     # TDMR_4K_PAMT_INIT_COUNT in tdh_sys_tdmr_init.c: 4 MiB of a TDMR in every call, 256 calls for 1 GiB.
     pamt_entries_per_call: int = 1024
@@ -98,6 +98,7 @@ class ModuleConfig:
         """A value that json.dumps takes."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return values | {
+            "version": list(self.version),
             "metadata": dict(self.metadata),
             "missing_metadata": sorted(self.missing_metadata),
             "faults": [asdict(rule) for rule in self.faults],

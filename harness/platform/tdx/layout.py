@@ -7,7 +7,7 @@ tot_num_lps, tot_num_sockets, cmr_data). Here they follow from QEMU's command li
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -48,8 +48,10 @@ def pc_cmrs(memory: int) -> tuple[tuple[int, int], ...]:
 class Layout:
     """The machine as MCHECK saw it at power-on."""
 
-    packages: Mapping[int, int]  # logical processor -> package; every processor that firmware found
-    cmrs: tuple[tuple[int, int], ...] = field(default=())  # (base, size) in bytes, ascending
+    # Logical processor -> package, of every processor that is there at power-on. One that is plugged in later has no
+    # place in the module: a platform with TDX has no CPU hot-plug.
+    packages: Mapping[int, int]
+    cmrs: tuple[tuple[int, int], ...]  # (base, size) in bytes, ascending
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "packages", MappingProxyType(dict(self.packages)))
@@ -75,9 +77,14 @@ class Layout:
         return len(set(self.packages.values()))
 
     def to_json(self) -> dict[str, Any]:
-        return {"packages": {str(lp): package for lp, package in self.packages.items()}, "cmrs": self.cmrs}
+        """A value that json.dumps takes."""
+        return {
+            "packages": {str(lp): package for lp, package in self.packages.items()},
+            "cmrs": [list(region) for region in self.cmrs],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Layout:
+        """The layout that `to_json` wrote."""
         packages = {int(lp): package for lp, package in data["packages"].items()}
         return cls(packages, tuple((base, size) for base, size in data["cmrs"]))

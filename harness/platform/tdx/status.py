@@ -174,9 +174,9 @@ class Refused(Exception):
         self.status = status
 
 
-def refusal(name: str, operand: Operand | None = None) -> Refused:
-    """The named status, with the operand at fault (`api_error_with_operand_id`)."""
-    return Refused(STATUS_CODES[name] | (operand or 0))
+def refusal(name: str, operand: int = 0) -> Refused:
+    """The named status, with the operand at fault or what else bits 31:0 say (`api_error_with_operand_id`)."""
+    return Refused(STATUS_CODES[name] | operand)
 
 
 def refusal_at(name: str, *details: int) -> Refused:
