@@ -21,13 +21,15 @@ from harness.guest.actions import command, perform
 from harness.judge.findings import _find
 from harness.observe.sample import ABSENT, Sample
 from harness.paths import PROJECT
+from harness.platform.cpu import CONTROLS
 from harness.probes.event import same_value
 from harness.run import Steps
 from harness.scenario.check import STANDARD_EVENTS, STANDARD_SAMPLES, asleep_sample
 from harness.scenario.expectations import EXPECTATION_KINDS, Expectation
 from harness.scenario.functions import REAL_NAMES, Vendor, real_name
 from harness.scenario.load import REQUIRED_KEYS, TOP_KEYS, build_scenario
-from harness.scenario.model import Claim, ClaimUse, MachineSection, Point, Probe
+from harness.scenario.machine import CpuSection, MachineSection, TdxFault, TdxSection
+from harness.scenario.model import Claim, ClaimUse, Point, Probe
 from harness.scenario.steps import ACTOR_KINDS, STEP_KINDS, GuestStep, Step
 from harness.scenario.yaml_file import parse_yaml
 
@@ -100,6 +102,9 @@ def keys(*models: type[BaseModel], without: Iterable[str] = ()) -> set[str]:
         ("expectation key", keys(Expectation)),
         ("claim key", keys(Claim, ClaimUse, without=["claim"])),
         ("machine key", keys(MachineSection)),
+        ("cpu key", keys(CpuSection)),
+        ("tdx key", keys(TdxSection)),
+        ("fault key", keys(TdxFault)),
         ("trace key", keys(Probe)),
         ("point key", keys(Point)),
         ("sample", {*STANDARD_SAMPLES, asleep_sample("STEP")}),
@@ -117,9 +122,17 @@ def test_required_keys_are_said_to_be() -> None:
 
 
 def test_defaults_are_the_code_s() -> None:
-    for key, default, _ in tables()["machine key"]:
-        value = MachineSection.model_fields[codes(key)[0]].default
-        assert default in (str(value or ""), str(value), "`cpus`"), key
+    models: dict[str, type[BaseModel]] = {
+        "machine key": MachineSection,
+        "cpu key": CpuSection,
+        "tdx key": TdxSection,
+        "fault key": TdxFault,
+    }
+    for heading, model in models.items():
+        for key, default, _ in tables()[heading]:
+            field = model.model_fields[codes(key)[0]]
+            value = "" if field.is_required() else field.default
+            assert default in (str(value or ""), str(value).lower(), "`cpus`"), key
     for kind, _, _, within in tables()["step"]:
         assert within == f"{STEP_KINDS[codes(kind)[0]].default_within:g}s", kind
 
@@ -132,6 +145,11 @@ def test_every_key_of_a_kind_is_mentioned() -> None:
         # A main key is never written: its value follows the kind.
         missing = fields - shown - {str(getattr(model, "shorthand", ""))}
         assert not missing, f"{kind}: {missing}"
+
+
+def test_vmx_controls_are_listed() -> None:
+    sentence = re.search(r"^The controls: (.*?)\.$", SCENARIOS.read_text(), re.DOTALL | re.MULTILINE)
+    assert sentence and codes(sentence[1]) == list(CONTROLS)
 
 
 def test_actors_are_listed() -> None:
@@ -266,9 +284,10 @@ def stages() -> Mapping[str, int]:
 
 
 def row_of(module: tuple[str, ...]) -> int:
-    """The row of a module such as ("judge", "findings"): its own, or that of its stage."""
+    """The row of a module such as ("judge", "findings"): its own, or that of its folder, or of its stage."""
     rows = stages()
-    return rows.get("/".join(module), rows.get(module[0], -1))
+    nearest = ("/".join(module[:length]) for length in range(len(module), 0, -1))
+    return next((rows[name] for name in nearest if name in rows), -1)
 
 
 def imports(file: Path) -> Iterator[tuple[str, ...]]:

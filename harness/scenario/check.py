@@ -10,6 +10,7 @@ from harness.scenario.expectations import Arguments, Count, ExitStatus, InWindow
 from harness.scenario.faults import Faults
 from harness.scenario.kinds import Selector
 from harness.scenario.model import Scenario
+from harness.scenario.platform_events import FAILURES, PLATFORM_EVENTS
 from harness.scenario.steps import (
     Boot,
     Close,
@@ -29,6 +30,9 @@ from harness.scenario.steps import (
 # Traced in every run, so that a selector may name them without a `trace` entry.
 STANDARD_EVENTS = ("cpuhp_enter", "cpuhp_exit", "console")
 
+# What `during` calls the first boot, from the kernel's first instruction to the first step.
+BOOT = "boot"
+
 # Samples that the harness takes by itself: with the guest paused at its reset or power-off.
 STANDARD_SAMPLES = ("reset", "power-off")
 
@@ -43,7 +47,7 @@ _MACHINE_ENDS = ("reset", "power-off")
 
 def cross_references(scenario: Scenario, faults: Faults) -> None:
     """Adds a fault for each dangling, duplicate or useless name."""
-    of_steps = (_ids, _actors, _points, _vms, _cpus)
+    of_steps = (_ids, _actors, _points, _vms, _cpus, _platform)
     for checker in (*of_steps, _claims, _expectations, _windows, _fetched, _conditions, _vacuous, _patterns):
         checker(scenario, faults)
 
@@ -64,6 +68,8 @@ def _ids(scenario: Scenario, faults: Faults) -> None:
     for index, step in enumerate(scenario.steps):
         if isinstance(step, Sample) and step.name in STANDARD_SAMPLES:
             faults.add(("steps", index), f"the harness takes sample {step.name!r} by itself", "choose another name")
+        if step.id == BOOT and not isinstance(step, Boot):
+            faults.add(("steps", index), f"`during: {BOOT}` means the first boot", "give the step another id")
     names = Counter(step.name for step in scenario.steps if isinstance(step, Sample))
     for index, step in enumerate(scenario.steps):
         if isinstance(step, Sample) and names[step.name] > 1:
@@ -122,15 +128,34 @@ def _vms(scenario: Scenario, faults: Faults) -> None:
 
 def _cpus(scenario: Scenario, faults: Faults) -> None:
     machine = scenario.machine
-    ceiling = machine.max_cpus or machine.cpus
     if machine.without_virt >= machine.cpus:
         faults.add(("machine", "without_virt"), f"a CPU with virtualization is needed; cpus is {machine.cpus}")
-    if ceiling < machine.cpus:
-        faults.add(("machine", "max_cpus"), f"max_cpus {ceiling} is less than cpus {machine.cpus}")
+    if machine.ceiling < machine.cpus:
+        faults.add(("machine", "max_cpus"), f"max_cpus {machine.ceiling} is less than cpus {machine.cpus}")
+    if machine.cpus % machine.sockets:
+        faults.add(("machine", "sockets"), f"{machine.cpus} cpus do not fill {machine.sockets} sockets evenly")
     for index, step in enumerate(scenario.steps):
-        if isinstance(step, (Offline, Online, Plug, Unplug)) and step.target >= ceiling:
+        if isinstance(step, (Offline, Online, Plug, Unplug)) and step.target >= machine.ceiling:
             hint = "raise machine: max_cpus" if isinstance(step, (Plug, Unplug)) else "raise machine: cpus"
-            faults.add(("steps", index), f"there is no CPU {step.target}: the machine has CPUs 0-{ceiling - 1}", hint)
+            faults.add(("steps", index), _no_cpu(step.target, scenario), hint)
+
+
+def _no_cpu(cpu: int, scenario: Scenario) -> str:
+    return f"there is no CPU {cpu}: the machine has CPUs 0-{scenario.machine.ceiling - 1}"
+
+
+def _platform(scenario: Scenario, faults: Faults) -> None:
+    """The emulated platform is one of VMX, and its CPUs are those of the machine."""
+    machine = scenario.machine
+    for key, section in (("cpu", machine.cpu), ("tdx", machine.tdx)):
+        if section is not None and machine.virt != "vmx":
+            faults.add(("machine", key), f"`{key}` is for CPUs with VMX", "add `virt: vmx` to the machine")
+    for cpu in sorted(machine.cpu.cpus if machine.cpu else ()):
+        if cpu >= machine.ceiling:
+            faults.add(("machine", "cpu"), _no_cpu(cpu, scenario))
+    for index, fault in enumerate(machine.tdx.faults if machine.tdx else ()):
+        if fault.cpu is not None and fault.cpu >= machine.ceiling:
+            faults.add(("machine", "tdx", "faults", index), _no_cpu(fault.cpu, scenario))
 
 
 def _claims(scenario: Scenario, faults: Faults) -> None:
@@ -157,7 +182,7 @@ _UNMARKED = (Sample, Boot, Start, Until, Hold, Release)
 
 
 def _windows(scenario: Scenario, faults: Faults) -> None:
-    places = {step.id: index for index, step in enumerate(scenario.steps)}
+    places = {step.id: index for index, step in enumerate(scenario.steps) if step.id != BOOT}
     for index, expectation in enumerate(scenario.expect):
         during = expectation.during if isinstance(expectation, InWindow) else None
         where = ("expect", index, "during")
@@ -166,11 +191,18 @@ def _windows(scenario: Scenario, faults: Faults) -> None:
                 faults.add(where, f"step {name!r} leaves no marks in the trace", "name a step that acts on the guest")
         if during and all(name in places for name in during) and places[during[0]] > places[during[-1]]:
             faults.add(where, f"step {during[-1]!r} comes before step {during[0]!r}")
+        if during and len(during) > 1 and during[-1] == BOOT:
+            faults.add(where, f"`{BOOT}` is the first boot: it comes before every step")
 
 
 def _fetched(scenario: Scenario, faults: Faults) -> None:
     for index, expectation in enumerate(scenario.expect):
         if not isinstance(expectation, Arguments) or expectation.event.name in STANDARD_EVENTS:
+            continue
+        if expectation.event.name in PLATFORM_EVENTS:
+            known = _arguments_of(expectation.event, scenario) or set()
+            if unknown := sorted(expectation.are.keys() - known):
+                faults.add(("expect", index, "arguments"), *_unknown("argument", unknown[0], known))
             continue
         probes = [probe for probe in scenario.trace if probe.function and probe.name == expectation.event.name]
         for name in expectation.are:
@@ -190,12 +222,11 @@ _STANDARD_ARGUMENTS = {
 
 def _conditions(scenario: Scenario, faults: Faults) -> None:
     """A selector that can match no event would make every `never` hold."""
-    ceiling = scenario.machine.max_cpus or scenario.machine.cpus
     for index, expectation in enumerate(scenario.expect):
         where = ("expect", index, expectation.kind)
         for selector in expectation.selectors:
-            if isinstance(selector.cpu, int) and selector.cpu >= ceiling:
-                faults.add(where, f"{selector.text}: the machine has CPUs 0-{ceiling - 1}")
+            if isinstance(selector.cpu, int) and selector.cpu >= scenario.machine.ceiling:
+                faults.add(where, f"{selector.text}: {_no_cpu(selector.cpu, scenario)}")
             known = _arguments_of(selector, scenario)
             if known is not None and (unknown := sorted(selector.where.keys() - known)):
                 faults.add(where, *_unknown(f"argument in {selector.text}:", unknown[0], known))
@@ -205,6 +236,8 @@ def _arguments_of(selector: Selector, scenario: Scenario) -> set[str] | None:
     """The arguments that a selector may ask for; None for tracepoints, which the kernel alone knows."""
     if selector.name in _STANDARD_ARGUMENTS:
         return _STANDARD_ARGUMENTS[selector.name] | _OF_ALL_EVENTS
+    if selector.name in PLATFORM_EVENTS:
+        return {*PLATFORM_EVENTS[selector.name], *FAILURES} | _OF_ALL_EVENTS
     probes = [probe for probe in scenario.trace if probe.name == selector.name]
     if not probes or any(probe.tracepoint for probe in probes):
         return None
@@ -229,11 +262,12 @@ def _expectations(scenario: Scenario, faults: Faults) -> None:
     steps = {step.id for step in scenario.steps} | scenario.actors.keys()
     samples = {step.name for step in scenario.steps if isinstance(step, Sample)} | set(STANDARD_SAMPLES)
     samples |= {asleep_sample(step.id) for step in scenario.steps if isinstance(step, Suspend) and not step.pm_test}
-    events = {probe.name for probe in scenario.trace} | set(STANDARD_EVENTS) | scenario.points.keys()
+    events = {probe.name for probe in scenario.trace} | {*STANDARD_EVENTS, *PLATFORM_EVENTS} | scenario.points.keys()
     for index, expectation in enumerate(scenario.expect):
         where = ("expect", index, expectation.kind)
+        windows = set(expectation.during or ()) & {BOOT} if isinstance(expectation, InWindow) else set()
         for name in expectation.step_ids:
-            if name not in steps:
+            if name not in steps | windows:
                 faults.add(where, *_unknown("step", name, steps))
         for name in expectation.samples:
             if name not in samples:

@@ -15,7 +15,8 @@ from harness.paths import PROJECT
 from harness.scenario import check
 from harness.scenario.expectations import EXPECTATION_KINDS, Expectation
 from harness.scenario.faults import Faults
-from harness.scenario.model import Claim, ClaimUse, MachineSection, Point, Probe, Scenario
+from harness.scenario.machine import MachineSection
+from harness.scenario.model import Claim, ClaimUse, Point, Probe, Scenario
 from harness.scenario.steps import ACTOR_KINDS, STEP_KINDS, Step
 from harness.scenario.yaml_file import Document, Location, read_yaml
 
@@ -131,11 +132,13 @@ def _build(model: type[Model], data: Any, location: Location, faults: Faults) ->
 
 
 def _explain(problem: Any, known: list[str]) -> tuple[str, str]:
-    name = ".".join(str(part) for part in problem["loc"])
+    name = ".".join(str(part) for part in problem["loc"] if part != "[key]")  # pydantic's word for a mapping's key
     if problem["type"] == "extra_forbidden":
         return f"unknown key {name!r}", closest(str(problem["loc"][-1]), known)
     if problem["type"] == "missing":
         return f"{name!r} is missing", ""
+    if problem["type"] == "model_type":
+        return f"{name!r} takes a mapping", ""
     text = str(problem["msg"]).removeprefix("Value error, ")
     return (f"{name}: {text}" if name else text), ""
 

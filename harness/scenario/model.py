@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 from harness.scenario.expectations import Expectation
 from harness.scenario.functions import Vendor
 from harness.scenario.kinds import Id, KernelRange
+from harness.scenario.machine import MachineSection
 from harness.scenario.steps import GuestStep, Step
 
 VerdictName = Literal["confirmed", "violated", "not exercised"]
@@ -37,17 +38,6 @@ class ClaimUse(_Frozen):
     claim: Claim
     known: dict[str, VerdictName] = {}  # kernel spec -> the verdict that is no news there
     fixed_by: str = ""  # the commit that ended a known violation
-
-
-class MachineSection(_Frozen):
-    """The machine that a scenario needs."""
-
-    cpus: Annotated[int, Field(ge=1, le=64)] = 4
-    max_cpus: Annotated[int | None, Field(ge=1, le=64)] = None  # more than `cpus` leaves room for `plug`
-    memory: Annotated[int, Field(ge=256, le=16384)] = 768  # MiB
-    virt: Literal["any", "svm", "vmx"] = "any"
-    cmdline: str = ""
-    without_virt: Annotated[int, Field(ge=0, le=63)] = 0  # how many of the last CPUs lack SVM or VMX
 
 
 class Probe(_Frozen):

@@ -15,7 +15,8 @@ from pydantic_core import CoreSchema, core_schema
 
 from harness.scenario.expectations import EXPECTATION_KINDS
 from harness.scenario.load import REQUIRED_KEYS, TOP_KEYS, reference_claims
-from harness.scenario.model import Claim, ClaimUse, MachineSection, Point, Probe, Scenario
+from harness.scenario.machine import MachineSection
+from harness.scenario.model import Claim, ClaimUse, Point, Probe, Scenario
 from harness.scenario.steps import ACTOR_KINDS, STEP_KINDS
 
 Schema = dict[str, Any]
@@ -23,12 +24,14 @@ Schema = dict[str, Any]
 
 def json_schema() -> Schema:
     """A JSON Schema (draft 2020-12) of scenario files."""
+    machine = _whole(MachineSection)
+    sections_of_machine = machine.pop("$defs")  # references are resolved from the root
     sections: dict[str, Schema] = {
         "title": {"type": "string"},
         "about": {"type": "string"},
         "claims": _list(_claim()),
         "kernels": _list({"type": ["string", "number"]}),
-        "machine": _whole(MachineSection),
+        "machine": machine,
         "trace": _list({"anyOf": [{"type": "string"}, _whole(Probe)]}, at_least=0),
         "actors": {"type": "object", "additionalProperties": _one_of(ACTOR_KINDS, "step", leave_out=("id",))},
         "points": {"type": "object", "additionalProperties": _whole(Point)},
@@ -43,7 +46,11 @@ def json_schema() -> Schema:
         "required": list(REQUIRED_KEYS),
         "properties": {key: sections[key] for key in TOP_KEYS},
         "additionalProperties": False,
-        "$defs": {**_definitions("step", STEP_KINDS), **_definitions("expectation", EXPECTATION_KINDS)},
+        "$defs": {
+            **sections_of_machine,
+            **_definitions("step", STEP_KINDS),
+            **_definitions("expectation", EXPECTATION_KINDS),
+        },
     }
 
 

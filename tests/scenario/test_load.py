@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import Exit, ScenarioError, UsageError
+from harness.platform.config import PlatformConfig
+from harness.platform.cpu import CpuConfig
+from harness.platform.tdx import FaultRule, ModuleConfig
 from harness.scenario.load import build_scenario, load_scenario, reference_claims, to_yaml
 from harness.scenario.model import Scenario
 from harness.scenario.yaml_file import parse_yaml
@@ -49,6 +52,95 @@ def test_good_scenario_resolves_and_loads_again_as_the_same() -> None:
     assert load(to_yaml(scenario)) == scenario
 
 
+PLATFORM = GOOD.replace(
+    "machine: {cpus: 2}",
+    """\
+machine:
+  cpus: 2
+  virt: vmx
+  cpu: {model: sapphirerapids, feat_ctl: {1: 1}, vmx: {1: {pause_loop_exiting: false}}, vmxe: [1], ept: false}
+  tdx:
+    keyids: 2
+    version: 1.5.10
+    metadata: {max_vcpus_per_td: 1}
+    missing: [pamt_4k_entry_size]
+    faults:
+      - {leaf: TDH.SYS.LP.INIT, cpu: 1, call: 2, times: 3, outcome: TDX_SYS_BUSY}
+      - {leaf: TDH.SYS.CONFIG, outcome: 0xC000050500000000}""",
+)
+
+
+def test_the_emulated_platform_is_what_the_scenario_says() -> None:
+    scenario = load(PLATFORM)
+    config = scenario.machine.platform()
+    assert config.cpu == CpuConfig("sapphirerapids", {1: 1}, {None: ("ept",), 1: ("pause_loop_exiting",)}, vmxe=(1,))
+    assert config.tdx == ModuleConfig(
+        version=(1, 5, 10),
+        metadata={"max_vcpus_per_td": 1},
+        missing_metadata=frozenset({"pamt_4k_entry_size"}),
+        mktme_keyids=63,
+        tdx_keyids=2,
+        faults=(
+            FaultRule("TDH.SYS.LP.INIT", "TDX_SYS_BUSY", lp=1, call=2, times=3),
+            FaultRule("TDH.SYS.CONFIG", "0xc000050500000000"),
+        ),
+    )
+    assert load(to_yaml(scenario)) == scenario
+
+
+def test_a_tdx_module_without_faults_is_an_empty_mapping_and_without_the_key_there_is_none() -> None:
+    scenario = load(GOOD.replace("{cpus: 2}", "{cpus: 2, virt: vmx, tdx: {}}"))
+    assert scenario.machine.platform().tdx is not None
+    assert load(to_yaml(scenario)) == scenario
+    assert load(GOOD).machine.platform() == PlatformConfig()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "what"),
+    [
+        ("sapphirerapids", "skylake", 8, "unknown CPU model 'skylake'; there is: sapphirerapids, "),
+        ("pause_loop_exiting", "ple", 8, "unknown VMX control 'ple'"),
+        ("{1: 1}", "{2: 1}", 8, "there is no CPU 2: the machine has CPUs 0-1"),
+        ("cpu: 1, call", "cpu: 2, call", 15, "there is no CPU 2"),
+        ("virt: vmx", "virt: any", 8, "`cpu` is for CPUs with VMX"),
+        ("TDH.SYS.LP.INIT", "TDH.SYS.LP.INITT", 15, "did you mean TDH.SYS.LP.INIT"),
+        ("TDX_SYS_BUSY", "TDX_BUSY", 15, "unknown TDX completion status 'TDX_BUSY'"),
+        ("max_vcpus_per_td", "max_cpus_per_td", 12, "did you mean MAX_VCPUS_PER_TD"),
+        ("[pamt_4k_entry_size]", "[pamt_8k_entry_size]", 13, "unknown TDX metadata field"),
+        ("times: 3", "times: 0", 15, "greater than or equal to 1"),
+        ("version: 1.5.10", "version: 1.5", 11, "version"),
+        ("keyids: 2", "keyidz: 2", 10, "unknown key 'tdx.keyidz'"),
+    ],
+)
+def test_faults_of_the_platform_s_sections_are_named_with_their_line(
+    old: str, new: str, line: int, what: str
+) -> None:
+    assert old in PLATFORM
+    with pytest.raises(ScenarioError) as caught:
+        load(PLATFORM.replace(old, new, 1))
+    assert f"x.yaml:{line}: " in str(caught.value)
+    assert what in str(caught.value)
+
+
+def test_platform_events_need_no_trace_entry_and_have_known_arguments() -> None:
+    load(GOOD.replace("kvm_online_cpu, per: cpu", '"seamcall[leaf=TDH.SYS.INIT,task=cpuhp/1]", per: cpu'))
+    with pytest.raises(ScenarioError, match=r"x.yaml:19: there is no argument in vmxon"):
+        load(GOOD.replace("kvm_online_cpu, per: cpu", '"vmxon[leaf=1]", per: cpu'))
+    with pytest.raises(ScenarioError, match=r"x.yaml:22: there is no argument 'leaf'"):
+        load(GOOD.replace("virt: {at: loaded, on: [0, 1]}", "arguments: {event: vmxon, are: {leaf: 1}}"))
+
+
+def test_the_first_boot_is_a_window_and_no_step_has_its_name() -> None:
+    load(GOOD.replace("during: [offline, unload]", "during: boot"))
+    load(GOOD.replace("during: [offline, unload]", "during: [boot, unload]"))
+    with pytest.raises(ScenarioError, match="it comes before every step"):
+        load(GOOD.replace("during: [offline, unload]", "during: [offline, boot]"))
+    with pytest.raises(ScenarioError, match=r"x.yaml:14: `during: boot` means the first boot"):
+        load(GOOD.replace("  - offline: 1", "  - {offline: 1, id: boot}"))
+    with pytest.raises(ScenarioError, match="there is no step 'boot'"):
+        load(GOOD.replace("exit: {loader: OK, unload: EBUSY}", "exit: {boot: OK}"))
+
+
 def test_expectations_are_limited_to_their_kernels_and_vendor() -> None:
     scenario = load(GOOD)
     assert [e.kind for e in scenario.expectations_on("6.1.0", "vmx")] == ["exit", "order"]
@@ -58,7 +150,7 @@ def test_expectations_are_limited_to_their_kernels_and_vendor() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "what"),
     [
-        ("machine: {cpus: 2}", "machine: {cpu: 2}", 5, "unknown key 'cpu'"),
+        ("machine: {cpus: 2}", "machine: {cpux: 2}", 5, "unknown key 'cpux'"),
         ("machine: {cpus: 2}", "machine: {cpus: many}", 5, "cpus: Input should be a valid integer"),
         ("title: load", "titel: load", 1, "unknown key 'titel'"),
         ("kernels: [debian:6.12]", "kernels: []", 4, "'kernels' is missing or empty"),
@@ -110,6 +202,8 @@ def test_expectations_are_limited_to_their_kernels_and_vendor() -> None:
         ("per: cpu, is: 1", "min: 0", 19, "`min: 0` cannot fail"),
         ("virt: {at: loaded, on: [0, 1]}", "state: {at: loaded, are: {}}", 22, "this cannot fail"),
         ("virt: {at: loaded, on: [0, 1]}", "dmesg: {absent: ''}", 22, "an empty pattern"),
+        ("machine: {cpus: 2}", "machine: {cpus: 2, sockets: 4}", 5, "2 cpus do not fill 4 sockets evenly"),
+        ("machine: {cpus: 2}", "machine: {cpus: 2, cpu: 2}", 5, "'cpu' takes a mapping"),
         ("actors:", "points:\n  p: {function: f}\nactors:", 8, "a task held at 'p' would never be waited for"),
         ("  - start: loader", "  - release: p\n  - start: loader", 10, "no step before this one holds it"),
     ],

@@ -87,7 +87,7 @@ def test_every_way_to_write_something_is_valid() -> None:
     ("old", "new", "place", "what"),
     [
         ("title:", "titel:", "$", "'titel' was unexpected"),
-        ("{cpus: 2,", "{cpu: 2,", "$.machine", "'cpu' was unexpected"),
+        ("{cpus: 2,", "{cpux: 2,", "$.machine", "'cpux' was unexpected"),
         ("max_cpus: 4", "max_cpus: many", "$.machine.max_cpus", "not valid under any of"),
         ("- unwind-reverse-order", "- no-such-claim", "$.claims[0]", "not valid under any of"),
         ("known: {debian:6.1: violated}", "known: {debian:6.1: broken}", "$.claims[1]", "not valid under any of"),
