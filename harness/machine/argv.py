@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UsageError
 from harness.machine.engine import Engine
 from harness.machine.toolchain import Qemu
+from harness.platform.config import PlatformConfig
 
 TRACE_PORT = "harness.trace"  # /dev/virtio-ports/ in the guest; what is written there ends up in trace.txt
 
@@ -37,6 +38,7 @@ class MachineSpec:
     cmdline: str = ""  # after BASE_CMDLINE
     kexec_disks: bool = False  # the kernel image as /dev/vda and the initramfs as /dev/vdb, read-only
     without_virt: int = 0  # how many of the last CPUs lack the engine's extension in their CPUID
+    platform: PlatformConfig = field(default_factory=PlatformConfig)  # on an engine with the emulated platform
 
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.sockets < 1 or self.cpus % self.sockets:
@@ -190,10 +192,12 @@ def script(qemu: Qemu, parts: tuple[Group, ...]) -> str:
 
 def _engine(spec: MachineSpec, engine: Engine) -> tuple[Group, ...]:
     why = f"engine {engine.label}"
+    # Properties given to -cpu go for CPUs that are devices, and for those plugged in later, too.
+    cpu = ",".join((engine.cpu, *(spec.platform.cpu.qemu_properties() if engine.emulated else ())))
     if not spec.hotplug or engine.known_to_linux:
-        return (Group(why, ("-accel", engine.accel, "-cpu", engine.cpu)),)
+        return (Group(why, ("-accel", engine.accel, "-cpu", cpu)),)
     return (
-        Group(why, ("-accel", engine.accel, "-cpu", f"{engine.cpu},hypervisor=off")),
+        Group(why, ("-accel", engine.accel, "-cpu", f"{cpu},hypervisor=off")),
         Group(
             # acpi_is_processor_usable() in arch/x86/kernel/acpi/boot.c; vmware_platform() without the CPUID bit
             # goes by the serial number and QEMU's vmport. Measured: 6.1, 6.12 and 7.3 plug and unplug with it only.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from harness.errors import UsageError
 from harness.machine.registers import CpuRegisters
 from harness.scenario.functions import Vendor
+from harness.scenario.machine import MachineSection
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,21 @@ class Engine:
     on_host: bool = False  # the guest's extension is the host CPU's, nested
     proof_s: float = 120.0  # for a boot that proves it; one that works takes a tenth of that on an idle machine
     known_to_linux: bool = True  # as a hypervisor, by its CPUID leaf 0x40000000
+    emulated: bool = False  # VMX and TDX by the emulated platform (harness/platform), which QEMU runs as a TCG plugin
 
     def suits(self, cpu_vendor: str) -> bool:
         """Whether a host CPU of that vendor can have what the engine needs."""
         return not self.on_host or cpu_vendor in self.extension.vendors
+
+    def lacks(self, machine: MachineSection) -> str:
+        """What `machine` asks for and this engine does not have: "VMX", "a TDX module"; empty when it has all."""
+        if machine.virt not in ("any", self.extension.name):
+            return machine.virt.upper()
+        if machine.tdx is not None and not self.emulated:
+            return "a TDX module"
+        if machine.cpu is not None and not self.emulated:
+            return "CPUs that can be chosen (`cpu:`)"
+        return ""
 
     @property
     def label(self) -> str:
@@ -61,6 +73,8 @@ ENGINES = (
     Engine("kvm", SVM, accel="kvm", cpu="host", on_host=True, proof_s=30.0),
     # TCG emulates SVM by itself, and `max` has it. One thread per vCPU, so that CPUs race as they do in life.
     Engine("tcg-svm", SVM, accel="tcg,thread=multi", cpu="max", known_to_linux=False),
+    # What TCG does not have of VMX, the emulated platform adds.
+    Engine("tcg-vmx", VMX, accel="tcg,thread=multi", cpu="max", known_to_linux=False, emulated=True),
 )
 AUTO = "auto"
 NAMES = tuple(dict.fromkeys(engine.name for engine in ENGINES))

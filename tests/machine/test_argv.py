@@ -9,11 +9,14 @@ from harness.errors import UsageError
 from harness.machine.argv import BY_HAND, BootFiles, MachineSpec, argv, groups, inherited, script
 from harness.machine.engine import Engine, by_name
 from harness.machine.toolchain import Qemu
+from harness.platform.config import PlatformConfig
+from harness.platform.cpu import CpuConfig
 
 QEMU = Qemu(("/opt/ld.so", "/opt/qemu-system-x86_64"), "11.1.3", "a test")
 FILES = BootFiles(Path("/k/vmlinuz"), Path("/k/initrd"))
 TCG = by_name("tcg-svm", "GenuineIntel")
 KVM = by_name("kvm", "GenuineIntel")
+VMX = by_name("tcg-vmx", "GenuineIntel")
 
 
 def words(spec: MachineSpec, run: str = "/run", engine: Engine = TCG) -> str:
@@ -72,6 +75,23 @@ def test_hotplug_under_tcg_poses_as_a_hypervisor_that_linux_knows() -> None:
     assert "VMware" in words(MachineSpec(cpus=2, max_cpus=3))
     assert "VMware" not in words(MachineSpec(cpus=2))
     assert "VMware" not in words(MachineSpec(cpus=2, max_cpus=3), engine=KVM)
+
+
+def test_emulated_vmx_is_an_intel_cpu_over_tcg_s_features() -> None:
+    line = words(MachineSpec(platform=PlatformConfig(CpuConfig("sapphirerapids"))), engine=VMX)
+    assert "-cpu max,vendor=GenuineIntel,family=6,model=143,stepping=8,x-force-features=on,vmx=on,svm=off," in line
+    assert "GenuineIntel" not in words(MachineSpec()), "the other engines keep the vendor that their extension needs"
+
+
+def test_emulated_cpus_without_vmx_inherit_the_rest() -> None:
+    line = words(MachineSpec(cpus=4, sockets=2, without_virt=1), engine=VMX)
+    assert "-device max-x86_64-cpu,socket-id=1,core-id=1,thread-id=0,vmx=off" in line
+    assert "-cpu max,vendor=GenuineIntel" in line
+
+
+def test_hot_plugged_emulated_cpus_keep_their_identity() -> None:
+    line = words(MachineSpec(cpus=2, max_cpus=3), engine=VMX)
+    assert "movdir64b=on,hypervisor=off" in line and "VMware" in line
 
 
 @pytest.mark.parametrize(
