@@ -1,0 +1,106 @@
+"""Events from the emulated platform: the file that QEMU's plugin writes, and its place beside the guest's own trace.
+
+Each line has the plugin's own order (`seq`) and the value that the guest's trace clock had (`counter`, 0 before the
+tracer was set up). The clock is a counter that every event of the tracer increments (harness/probes/tracefs.py), so
+what the plugin saw at C comes after the tracer's event C and before its event C+1: one order over both sources.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.platform.tdx import leaf_name, status_name
+from harness.probes.event import Event
+from harness.probes.fetch import Fetch
+from harness.scenario.platform_events import FAILURES
+
+SOURCE = "platform"
+
+# How the arguments of each probe are to be printed: probe -> argument -> what was asked for.
+Fetches = Mapping[str, Mapping[str, Fetch]]
+
+
+@dataclass
+class PlatformTrace:
+    """What the plugin saw of the kernels under test, in its order; `seq` of an event is the guest's counter still."""
+
+    events: list[Event] = field(default_factory=list)
+    lost: dict[int, int] = field(default_factory=dict)  # boot -> lines that are missing from the file
+
+
+def parse_platform(lines: Iterable[str], fetches: Fetches) -> PlatformTrace:
+    """Parses the plugin's file.
+
+    Left out are the firmware before the first kernel (boot 0) and whatever a crash kernel does: it is another start
+    of a kernel in the same boot, with a clock of its own, and would pass for the kernel that crashed.
+    """
+    trace = PlatformTrace()
+    kernel_of: dict[int, int] = {}  # boot -> the first start of a kernel in it
+    boot = clock = 0
+    last: int | None = None
+    for raw in _objects(lines):
+        missing = 1 if raw is None else 0 if last is None else raw["seq"] - last - 1
+        if missing:
+            trace.lost[boot] = trace.lost.get(boot, 0) + missing
+        if raw is None:
+            last = None if last is None else last + 1
+            continue
+        last = raw["seq"]
+        if raw["boot"] != boot:
+            boot, clock = raw["boot"], 0
+        if not boot or kernel_of.setdefault(boot, raw["inc"]) != raw["inc"]:
+            continue
+        # After a reset the clock's memory is not mapped, and reads as 0.
+        clock = max(clock, raw["counter"])
+        trace.events.append(_event(raw, clock, fetches))
+    return trace
+
+
+def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any] | None]:
+    """The lines' objects; None for a line that is none."""
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            yield None
+
+
+def _event(raw: Mapping[str, Any], clock: int, fetches: Fetches) -> Event:
+    name, args, ret = raw["name"], dict(raw.get("args", {})), raw.get("ret")
+    args |= {failure: raw[failure] for failure in FAILURES if failure in raw}
+    if name == "seamcall":
+        args["leaf"] = leaf_name(int(str(args["leaf"]), 0))
+        if ret is not None:
+            args["status"] = status_name(ret & (1 << 64) - 1)
+    wanted = fetches.get(name, {})
+    return Event(
+        boot=raw["boot"],
+        seq=clock,
+        cpu=raw["cpu"],
+        source=SOURCE,
+        name=name,
+        phase=raw["phase"],
+        task=raw.get("task", ""),
+        pid=raw.get("pid", 0),
+        args={key: wanted[key].text(value) if key in wanted else value for key, value in args.items()},
+        ret=ret,
+    )
+
+
+def merge(tracefs: Sequence[Event], platform: Sequence[Event]) -> list[Event]:
+    """One order over both sources: `seq` is an event's place in it, from 1 in each boot."""
+
+    def place(event: Event) -> tuple[int, int, int]:
+        return (event.boot, event.seq or 0, event.source == SOURCE)
+
+    merged = []
+    boot = rank = 0
+    for event in sorted([*tracefs, *platform], key=place):  # stable: the plugin's own order stays
+        rank = rank + 1 if event.boot == boot else 1
+        boot = event.boot
+        merged.append(dataclasses.replace(event, seq=rank))
+    return merged

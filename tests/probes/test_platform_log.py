@@ -1,0 +1,102 @@
+"""The plugin's file, and how it is laid over the guest's own trace."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from harness.probes.event import Event
+from harness.probes.fetch import Fetch
+from harness.probes.platform_log import merge, parse_platform
+from harness.scenario.kinds import Selector
+
+
+def lines(*objects: dict[str, Any]) -> list[str]:
+    """Lines as the plugin writes them, with the usual values and consecutive numbers."""
+    usual = {"boot": 1, "inc": 1, "counter": 0, "cpu": 0, "phase": "point", "args": {}}
+    return [json.dumps({"seq": seq, **usual, **one}) for seq, one in enumerate(objects)]
+
+
+def test_an_event_has_its_task_arguments_and_return_value() -> None:
+    raw = {
+        "name": "kvm_online_cpu",
+        "phase": "return",
+        "cpu": 2,
+        "counter": 9,
+        "task": "cpuhp/2",
+        "pid": 25,
+        "ret": -5,
+    }
+    (event,) = parse_platform(lines(raw), {}).events
+    assert event == Event(1, 9, 2, "platform", "kvm_online_cpu", "return", "cpuhp/2", 25, {}, -5)
+
+
+def test_arguments_read_as_the_scenario_asked_for_them() -> None:
+    raw = {"name": "f", "phase": "call", "args": {"target": "0xfffffffe", "other": "0x10"}}
+    (event,) = parse_platform(lines(raw), {"f": {"target": Fetch("r:rdi:4", "s32")}}).events
+    assert event.args == {"target": "-2", "other": "0x10"}
+
+
+def test_seamcalls_have_names() -> None:
+    done = {"name": "seamcall", "args": {"leaf": 33, "rcx": "0x0"}, "ret": 0}
+    failed = {"name": "seamcall", "args": {"leaf": "0x23", "rcx": "0x0"}, "ret": -(1 << 63)}
+    fault = {"name": "seamcall", "args": {"leaf": 69}, "fault": "UD"}
+    first, second, third = parse_platform(lines(done, failed, fault), {}).events
+    assert first.matches(Selector.parse("seamcall[leaf=TDH.SYS.INIT,status=TDX_SUCCESS,rcx=0]"))
+    assert second.args["leaf"] == "TDH.SYS.LP.INIT" and second.args["status"] != "TDX_SUCCESS"
+    assert third.matches(Selector.parse("seamcall[leaf=TDH.SYS.DISABLE,fault=UD]"))
+    assert "status" not in third.args
+
+
+def test_firmware_and_crash_kernels_are_left_out() -> None:
+    trace = parse_platform(
+        lines(
+            {"name": "wrmsr", "boot": 0, "inc": 0},
+            {"name": "vmxon", "inc": 1},
+            {"name": "vmxoff", "inc": 1},
+            {"name": "vmxon", "inc": 2},  # of the crash kernel: the same boot, another start
+            {"name": "vmxon", "boot": 2, "inc": 3},
+        ),
+        {},
+    )
+    assert [(event.boot, event.name) for event in trace.events] == [(1, "vmxon"), (1, "vmxoff"), (2, "vmxon")]
+    assert trace.lost == {}
+
+
+def test_what_is_missing_from_the_file_is_lost() -> None:
+    whole = lines(*[{"name": "vmxon"}] * 5)
+    assert parse_platform(whole, {}).lost == {}
+    assert parse_platform([*whole[:2], *whole[4:]], {}).lost == {1: 2}
+    assert parse_platform([*whole[:4], whole[4][:20]], {}).lost == {1: 1}
+
+
+def tracefs(clock: int, name: str, boot: int = 1) -> Event:
+    return Event(boot, clock, 0, "tracefs", name, "point")
+
+
+def test_both_sources_make_one_order() -> None:
+    platform = parse_platform(
+        lines(
+            {"name": "at-boot"},
+            {"name": "after-1", "counter": 1},
+            {"name": "after-1-too", "counter": 1},
+            {"name": "after-3", "counter": 3},
+            {"name": "after-reset", "counter": 0},
+            {"name": "second-boot", "boot": 2, "inc": 2},
+        ),
+        {},
+    )
+    trace = [tracefs(1, "one"), tracefs(2, "two"), tracefs(3, "three"), tracefs(1, "one", boot=2)]
+    merged = merge(trace, platform.events)
+    assert [(event.boot, event.seq, event.name) for event in merged] == [
+        (1, 1, "at-boot"),
+        (1, 2, "one"),
+        (1, 3, "after-1"),
+        (1, 4, "after-1-too"),
+        (1, 5, "two"),
+        (1, 6, "three"),
+        (1, 7, "after-3"),
+        (1, 8, "after-reset"),
+        (2, 1, "second-boot"),
+        (2, 2, "one"),
+    ]
