@@ -29,8 +29,8 @@ from harness import progress
 from harness.cache import disk_full_is_a_host_fault, locked
 from harness.compression import decompress
 from harness.deadline import Deadline
-from harness.images.vmlinux import BzImage
 from harness.kernels.model import Kernel
+from harness.kernels.vmlinux import BzImage
 from harness.paths import PROJECT, cache_dir
 from harness.process import run
 

@@ -10,18 +10,16 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from harness.compression import decompress
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.kernels.packaged import run_depmod
 from harness.kernels.source import Recipe, Source
 from harness.kernels.store import Parts
+from harness.kernels.vmlinux import extract_vmlinux
 
 # The setup header, Documentation/arch/x86/boot.rst: offset and struct format of the fields used here.
 _MAGIC = (0x202, b"HdrS")
-_SETUP_SECTS = (0x1F1, "<B")
 _KERNEL_VERSION = (0x20E, "<H")  # pointer to the release string, less 0x200
-_PAYLOAD = (0x248, "<II")  # offset from the protected-mode code, length
 
 # CONFIG_IKCONFIG: a gzip stream between two markers, kernel/configs.c.
 _IKCONFIG_BEGIN, _IKCONFIG_END = b"IKCFG_ST", b"IKCFG_ED"
@@ -96,7 +94,7 @@ def _find_config(bzimage: Path, modules: Path | None) -> bytes:
     for place in places:
         if place.is_file():
             return place.read_bytes()
-    config = _ikconfig(bzimage.read_bytes())
+    config = _ikconfig(extract_vmlinux(bzimage))
     if config is None:
         raise UsageError(
             f"{bzimage}: the kernel's configuration cannot be found",
@@ -105,22 +103,12 @@ def _find_config(bzimage: Path, modules: Path | None) -> bytes:
     return config
 
 
-def _ikconfig(raw: bytes) -> bytes | None:
+def _ikconfig(vmlinux: bytes) -> bytes | None:
     """The configuration that CONFIG_IKCONFIG=y puts into the kernel, or None."""
-    vmlinux = _payload(raw)
     begin, end = vmlinux.find(_IKCONFIG_BEGIN), vmlinux.find(_IKCONFIG_END)
     if begin < 0 or end < begin:
         return None
     return gzip.decompress(vmlinux[begin + len(_IKCONFIG_BEGIN) : end])
-
-
-def _payload(raw: bytes) -> bytes:
-    """The decompressed vmlinux of a bzImage."""
-    setup_sectors = struct.unpack_from(_SETUP_SECTS[1], raw, _SETUP_SECTS[0])[0] or 4
-    offset, length = struct.unpack_from(_PAYLOAD[1], raw, _PAYLOAD[0])
-    start = (setup_sectors + 1) * 512 + offset
-    payload = raw[start : start + length]
-    return decompress(payload)
 
 
 def _fingerprint(modules: Path) -> str:

@@ -9,12 +9,12 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.images.direct import direct_image
-from harness.images.vmlinux import extract_vmlinux
 from harness.kernels.model import Kernel
+from harness.kernels.vmlinux import extract_vmlinux
+from tests.kernels.images import SETUP_SIZE, bzimage
 
 ENTRY = 0x1000B53
 TEXT, PER_CPU = b"kernel text", b"per-cpu data"
-SETUP_SIZE = 5 * 512
 
 
 def vmlinux(physical: int = 0x1000000) -> bytes:
@@ -32,15 +32,6 @@ def vmlinux(physical: int = 0x1000000) -> bytes:
     headers = program_header(at, 0xFFFFFFFF81000000, physical, TEXT)
     headers += program_header(at + len(TEXT), 0, physical + 0x2000, PER_CPU)
     return header + headers + TEXT + PER_CPU
-
-
-def bzimage(path: Path, payload: bytes) -> Path:
-    setup = bytearray(SETUP_SIZE)
-    setup[0x1F1] = SETUP_SIZE // 512 - 1
-    struct.pack_into("<4sH", setup, 0x202, b"HdrS", 0x20F)
-    struct.pack_into("<II", setup, 0x248, 0x100, len(payload))
-    path.write_bytes(setup + b"decompressor".ljust(0x100, b"\0") + payload + b"trailer")
-    return path
 
 
 @pytest.fixture(autouse=True)

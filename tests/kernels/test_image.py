@@ -20,7 +20,7 @@ def _bzimage(payload: bytes = b"") -> bytes:
     """A setup header of one sector as Documentation/arch/x86/boot.rst has it, and `payload`."""
     header = bytearray(0x400)
     header[0x1F1] = 1
-    header[0x202:0x206] = b"HdrS"
+    struct.pack_into("<4sH", header, 0x202, b"HdrS", 0x20F)
     struct.pack_into("<H", header, 0x20E, 0x100)
     struct.pack_into("<II", header, 0x248, 0, len(payload))
     text = f"{_RELEASE} (me@host) #1 SMP".encode() + b"\0"
