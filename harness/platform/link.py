@@ -20,15 +20,14 @@ import socket
 import struct
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from harness.deadline import Deadline
 from harness.errors import HostFault
-from harness.platform.config import PlatformConfig
-from harness.platform.tdx import Done, Fault, Layout, Registers, TdxModule
+from harness.platform.tdx import Done, Fault, Registers, TdxModule
 
 PROTOCOL = 1
 EVENTS = "platform.jsonl"  # in the run's folder, written by the plugin
@@ -135,7 +134,7 @@ Hook = Callable[[GuestMemory, int], None]
 class Platform:
     """The emulated platform of one QEMU, from its set-up to its end.
 
-        platform = Platform(plugin, run, config, layout)
+        platform = Platform(plugin, run, setup, tdx)
         QEMU with platform.argv_words, inheriting platform.pass_fds
         platform.start(deadline)      # QEMU waits for it before it makes the machine
         …
@@ -144,13 +143,16 @@ class Platform:
     Probes, hooks, symbols and offsets may be given before `start`, and while the guest runs.
     """
 
-    def __init__(self, plugin: Path, run: Path, config: PlatformConfig, layout: Layout) -> None:
-        """`plugin` is the shared object, `run` an existing folder, `layout` the CPUs and memory of the machine."""
+    def __init__(self, plugin: Path, run: Path, setup: Iterable[str], tdx: TdxModule | None) -> None:
+        """`plugin` is the shared object, `run` an existing folder, `setup` the commands that describe the CPUs.
+
+        `tdx` answers SEAMCALLs; without one they raise #UD.
+        """
         self._plugin = plugin
         self._run = run.absolute()
-        self._tdx = TdxModule(config.tdx, layout) if config.tdx is not None else None
+        self._tdx = tdx
         self._model = threading.Lock()  # the model is called by the serving thread, and looked at by others
-        self._setup = list(_machine(config))
+        self._setup = [*setup, f"tdx {int(tdx is not None)}"]
         self._hooks: dict[int, Hook] = {}
         self._ids = 0
         self._ours, self._plugins = socket.socketpair()
@@ -404,14 +406,6 @@ class Platform:
         if vcpu == 0 and self._tdx is not None:
             with self._model:
                 self._tdx.reset()
-
-
-def _machine(config: PlatformConfig) -> Iterator[str]:
-    """The commands that make the platform's CPUs."""
-    for msr in config.msrs():
-        yield f"msr {'*' if msr.cpu is None else f'{msr.cpu:x}'} {msr.number:x} {msr.value:x}"
-    yield from (f"vmxe {cpu:x}" for cpu in config.cpu.vmxe)
-    yield f"tdx {int(config.tdx is not None)}"
 
 
 def _soon() -> Deadline:

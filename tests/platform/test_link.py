@@ -14,10 +14,18 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, HostFault
-from harness.platform.config import PlatformConfig
-from harness.platform.cpu import CpuConfig
 from harness.platform.link import FAILURE, CommandRefused, GuestMemory, LinkLost, Platform, Probe
-from harness.platform.tdx import Completion, Done, Fault, Layout, Memory, ModuleConfig, Registers, VmFailInvalid
+from harness.platform.tdx import (
+    Completion,
+    Done,
+    Fault,
+    Layout,
+    Memory,
+    ModuleConfig,
+    Registers,
+    TdxModule,
+    VmFailInvalid,
+)
 
 LAYOUT = Layout({0: 0, 1: 0}, ((1 << 20, 127 << 20),))
 
@@ -98,7 +106,7 @@ class Model:
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Platform]:
-    with Platform(Path("platform.so"), tmp_path, PlatformConfig(tdx=ModuleConfig()), LAYOUT) as made:
+    with Platform(Path("platform.so"), tmp_path, (), TdxModule(ModuleConfig(), LAYOUT)) as made:
         yield made
 
 
@@ -116,14 +124,11 @@ def with_model(platform: Platform, answer: Callable[[int, Registers, Memory], Co
 
 
 def test_the_set_up_describes_the_machine_and_ends_with_go(tmp_path: Path) -> None:
-    config = PlatformConfig(CpuConfig(feat_ctl={1: 1}, vmxe=(1,)))
-    with Platform(Path("/p.so"), tmp_path, config, LAYOUT) as platform:
+    with Platform(Path("/p.so"), tmp_path, ["msr * 3a 5", "msr 1 3a 1", "vmxe 1"], None) as platform:
         platform.symbol("trace_counter", 0xFFFFFFFF82000000)
         assert platform.add_probe(Probe("kvm_init", 0xFFFFFFFFC0001000, "b", (("a", "r:rdi:4"),))) == 1
         peer = started(platform)
-        assert "msr * 3a 5" in peer.commands and "msr 1 3a 1" in peer.commands
-        assert peer.commands.index("msr * 3a 5") < peer.commands.index("msr 1 3a 1")
-        assert "vmxe 1" in peer.commands and "tdx 0" in peer.commands
+        assert peer.commands[:4] == ["msr * 3a 5", "msr 1 3a 1", "vmxe 1", "tdx 0"]
         assert "symbol trace_counter ffffffff82000000" in peer.commands
         assert "probe 1 ffffffffc0001000 b kvm_init a=r:rdi:4" in peer.commands
         assert peer.commands[-2:] == ["boot 1", "go"]
@@ -301,7 +306,7 @@ def test_a_state_is_told_to_the_next_platform(platform: Platform, tmp_path: Path
     peer.answers["state"] = ["state msr 1 3a 5", "state vmx 1 1 7000 0", "ok"]
     saved = platform.state(soon())
     assert saved == {"plugin": ["msr 1 3a 5", "vmx 1 1 7000 0"], "tdx": {"made": "up"}}
-    with Platform(Path("p.so"), tmp_path, PlatformConfig(), LAYOUT) as other:
+    with Platform(Path("p.so"), tmp_path, (), None) as other:
         other.restore({**saved, "tdx": None})
         assert sequence(started(other).commands, "msr 1 3a 5", "vmx 1 1 7000 0", "go")
 
