@@ -339,10 +339,10 @@ class Platform:
 
     def _end(self, failure: HostFault | None) -> None:
         """Nobody waits any more: neither here nor, the socket being shut, in QEMU."""
+        self._failure = failure  # before anybody can see the end, and before the last answers fail
         with contextlib.suppress(OSError):
             self._ours.shutdown(socket.SHUT_RDWR)
         with self._sending:
-            self._failure = failure
             while self._answers:
                 answer = self._answers.popleft()
                 answer.failed = True
