@@ -13,6 +13,7 @@ from functools import singledispatch
 from harness.guest.outcome import OK
 from harness.judge.record import RunRecord
 from harness.judge.verdict import Finding, Found
+from harness.observe.sample import PLATFORM
 from harness.observe.splats import Splat, find_splats, message
 from harness.probes.event import Event, return_text, same_value
 from harness.scenario.check import STANDARD_EVENTS
@@ -330,6 +331,8 @@ def _(virt: Virt, record: RunRecord) -> Found:
     if not sample.virt:
         return _unseen(f"sample {virt.at!r} has no registers")
     wanted = {"all": set(sample.online), "none": set()}.get(virt.on) if isinstance(virt.on, str) else set(virt.on)
+    if sample.half_on:
+        return _failed(f"at {virt.at}: " + ", ".join(f"CPU {cpu}: {why}" for cpu, why in sample.half_on.items()))
     text = f"virtualization on at {virt.at}: CPU {_listed(sorted(on)) or 'none'}"
     if on == wanted:
         return _held(text)
@@ -341,13 +344,17 @@ def _(state: State, record: RunRecord) -> Found:
     sample = record.samples.get(state.at)
     if sample is None:
         return _unseen(f"sample {state.at!r} was not taken")
-    if not sample.guest:
-        return _unseen(f"sample {state.at!r} has only registers: the guest could not be asked")
     for path, wanted in state.are.items():
+        if not sample.answers(path):
+            return _unseen(f"sample {state.at!r} has no {path}: {_why_silent(path)}")
         found = sample.lookup(path)
         if not same_value(found, wanted):
             return _failed(f"{path} was {found} at {state.at}, not {wanted}")
     return _held(", ".join(f"{path} = {wanted}" for path, wanted in state.are.items()))
+
+
+def _why_silent(path: str) -> str:
+    return "the engine has no emulated platform" if path.startswith(PLATFORM) else "the guest could not be asked"
 
 
 # kernel/printk/printk.c, when messages come faster than the console takes them.

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 ABSENT = "absent"  # what a path that leads nowhere holds
+PLATFORM = "platform."  # paths into the emulated platform's state begin so
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Sample:
 
     `virt` is per vCPU, offline ones included: whether EFER.SVME or CR4.VMXE is set, as QEMU's
     `info registers` shows it. `guest` is what `guestctl state` printed, or empty when the guest could not be
-    asked (paused at its reset). `online` are the CPUs that the guest had online.
+    asked (paused at its reset). `platform` is the emulated platform's own view, whatever the guest does; empty on an
+    engine without one. `online` are the CPUs that the guest had online.
     """
 
     name: str
@@ -24,18 +26,46 @@ class Sample:
     registers: Mapping[int, Mapping[str, int]]
     online: tuple[int, ...]
     guest: Mapping[str, Any] = field(default_factory=dict)
+    platform: Mapping[str, Any] = field(default_factory=dict)
     console: tuple[str, ...] = ()  # what the kernel said since the sample before, or since the boot
 
+    @property
+    def half_on(self) -> Mapping[int, str]:
+        """The CPUs whose virtualization is neither on nor off, and why: CR4.VMXE and VMX operation differ.
+
+        Only the emulated platform tells VMX operation, which is what VMXON begins (Intel SDM vol. 3, 24.7).
+        """
+        found = {}
+        for name, cpu in self.platform.get("vmx", {}).items():
+            vmxe = self.virt.get(int(name), False)
+            if vmxe and not cpu["root"]:
+                found[int(name)] = "CR4.VMXE is set, without VMX operation"
+            elif cpu["root"] and not vmxe:
+                found[int(name)] = "in VMX operation, without CR4.VMXE"
+        return found
+
+    def answers(self, path: str) -> bool:
+        """Whether the part of the sample that `path` leads into could be taken."""
+        return bool(self._part(path)[0])
+
     def lookup(self, path: str) -> str | int:
-        """The value at a dotted path into `guest`, such as modules.kvm.refcnt; ABSENT when there is none."""
-        value: Any = self.guest
-        for part in path.split("."):
-            if not isinstance(value, Mapping) or part not in value:
+        """The value at a dotted path such as modules.kvm.refcnt or platform.vmx.2.root; ABSENT when there is none."""
+        value: Any
+        value, inner = self._part(path)
+        for name in inner.split("."):
+            if not isinstance(value, Mapping) or name not in value:
                 return ABSENT
-            value = value[part]
+            value = value[name]
+        if value is None:
+            return ABSENT
         if isinstance(value, bool):
             return int(value)
         return value if isinstance(value, (str, int)) else str(value)
+
+    def _part(self, path: str) -> tuple[Mapping[str, Any], str]:
+        """What `path` leads into, and the path in there."""
+        inner = path.removeprefix(PLATFORM)
+        return (self.guest, path) if inner == path else (self.platform, inner)
 
     def to_json(self) -> dict[str, Any]:
         """The sample as one line of samples.jsonl."""

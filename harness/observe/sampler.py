@@ -30,6 +30,7 @@ def take_sample(name: str, session: Session, deadline: Deadline) -> Sample:
         },
         online=session.online,
         guest=guest,
+        platform=session.machine.platform.summary(deadline) if session.machine.platform else {},
         console=_console(session),
     )
 

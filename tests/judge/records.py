@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.guest.outcome import OK, Outcome
@@ -52,6 +53,12 @@ def outcome(name: str, result: str = OK, online: tuple[int, ...] = (0, 1)) -> Ou
 
 def sample(name: str, on: Sequence[int], online: tuple[int, ...] = (0, 1), **guest: object) -> Sample:
     return Sample(name, 1, {cpu: cpu in on for cpu in (0, 1)}, {}, online, guest)
+
+
+def emulated(name: str, vmxe: Sequence[int], root: Sequence[int]) -> Sample:
+    """A sample of the emulated platform, at a reset: CPUs with CR4.VMXE set, and CPUs in VMX operation."""
+    vmx = {str(cpu): {"root": int(cpu in root), "vmcs": "0xffffffffffffffff"} for cpu in (0, 1)}
+    return replace(sample(name, vmxe), platform={"vmx": vmx, "tdx": None})
 
 
 def record(

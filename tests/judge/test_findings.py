@@ -12,7 +12,7 @@ from harness.judge.judge import judge
 from harness.judge.record import Fault, RunRecord
 from harness.judge.verdict import Verdict
 from harness.scenario.expectations import EXPECTATION_KINDS
-from tests.judge.records import HEAD, event, only, outcome, record, sample, step
+from tests.judge.records import HEAD, emulated, event, only, outcome, record, sample, step
 
 LOAD = step("load", 1, 90)
 BOTH_ON = [event(10, 0, "on"), event(12, 1, "on")]
@@ -25,6 +25,7 @@ ARGUMENTS = "  - arguments: {event: late, are: {state: 6}}\n"
 EXIT = "  - exit: {load: EBUSY}\n"
 VIRT = "  - virt: {at: loaded, on: all}\n"
 STATE = "  - state: {at: loaded, are: {modules.kvm.refcnt: 1}}\n"
+STATE_OF_PLATFORM = "  - state: {at: loaded, are: {platform.vmx.1.root: 1, platform.tdx: absent}}\n"
 PRESENT = "  - dmesg: {present: 'exiting hardware'}\n    during: load\n"
 ABSENT = "  - dmesg: {absent: 'exiting hardware'}\n    during: load\n"
 SPLAT = "  - splat: 'WARNING.*kvm'\n"
@@ -112,6 +113,24 @@ CASES = {
     "state held": (record(STATE, samples=[sample("loaded", [], modules={"kvm": {"refcnt": 1}})]), Verdict.CONFIRMED),
     "state failed": (record(STATE, samples=[sample("loaded", [], modules={"kvm": {"refcnt": 2}})]), Verdict.VIOLATED),
     "state: absent": (record(STATE, samples=[sample("loaded", [], modules={})]), Verdict.VIOLATED),
+    "virt: VMXE without VMX operation": (record(VIRT, samples=[emulated("loaded", [0, 1], [0])]), Verdict.VIOLATED),
+    "virt: VMX operation without VMXE": (
+        record(VIRT.replace("all", "none"), samples=[emulated("loaded", [], [1])]),
+        Verdict.VIOLATED,
+    ),
+    "virt: both": (record(VIRT, samples=[emulated("loaded", [0, 1], [0, 1])]), Verdict.CONFIRMED),
+    "state: of the platform, without the guest": (
+        record(STATE_OF_PLATFORM, samples=[emulated("loaded", [1], [1])]),
+        Verdict.CONFIRMED,
+    ),
+    "state: of the platform, another": (
+        record(STATE_OF_PLATFORM, samples=[emulated("loaded", [0], [0])]),
+        Verdict.VIOLATED,
+    ),
+    "state: no platform": (
+        record(STATE_OF_PLATFORM, samples=[sample("loaded", [1], modules={})]),
+        Verdict.NOT_EXERCISED,
+    ),
     "state: registers only": (record(STATE, samples=[sample("loaded", [])]), Verdict.NOT_EXERCISED),
     "dmesg present held": (record(PRESENT, console=MARKED.format(LINE)), Verdict.CONFIRMED),
     "dmesg present failed": (record(PRESENT, console=MARKED.format("") + LINE), Verdict.VIOLATED),
