@@ -264,6 +264,7 @@ def _(step: Halt, session: Session, deadline: Deadline) -> Result:
 @perform.register
 def _(step: Kexec, session: Session, deadline: Deadline) -> Result:
     machine = session.machine
+    machine.announce_boot(deadline)
     session.start_marked(step.id, pinned(step, command(step, session)), deadline)
     # kernel/kexec_core.c says this last, with the old kernel's tracing already at its end.
     machine.wait_console(r"kexec_core: Starting new kernel|Starting new kernel", deadline)

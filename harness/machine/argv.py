@@ -91,19 +91,20 @@ class BootFiles:
 
 @dataclass(frozen=True)
 class Wiring:
-    """The host's ends of the console and of QMP: chardev backends without their id."""
+    """The host's ends of the console and of QMP: chardev backends without their id; and of the emulated platform."""
 
     console: str
     qmp: str
+    platform: tuple[str, ...] = ()  # the words that load its plugin
 
 
 # For a person: the console is the terminal, and QMP is a socket in the current directory.
 BY_HAND = Wiring(console="stdio,signal=off", qmp="socket,path=qmp.sock,server=on,wait=off")
 
 
-def inherited(console_fd: int, qmp_fd: int) -> Wiring:
+def inherited(console_fd: int, qmp_fd: int, platform: tuple[str, ...] = ()) -> Wiring:
     """Connected sockets that QEMU inherits: no path to clash, to exceed 108 bytes, or to be left behind."""
-    return Wiring(console=f"socket,fd={console_fd}", qmp=f"socket,fd={qmp_fd}")
+    return Wiring(f"socket,fd={console_fd}", f"socket,fd={qmp_fd}", platform)
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def groups(spec: MachineSpec, engine: Engine, files: BootFiles, run: Path, wirin
             ("-machine", "pc", "-global", "PIIX4_PM.disable_s3=0"),
         ),
         *_engine(spec, engine),
+        *_platform(engine, wiring),
         Group("CPUs and memory", ("-smp", spec.topology, "-m", f"{spec.memory_mib}M", *_odd_cpus(spec, engine))),
         Group(
             "the kernel under test",
@@ -180,7 +182,7 @@ def argv(qemu: Qemu, parts: tuple[Group, ...]) -> list[str]:
 def script(qemu: Qemu, parts: tuple[Group, ...]) -> str:
     """A shell script that starts the same machine by hand, one group per line and its reason above."""
     reasons = "".join(f"#   {part.why}\n" for part in parts)
-    lines = [qemu.argv_prefix, *(part.words for part in parts)]
+    lines = [qemu.argv_prefix, *(part.words for part in parts if part.words)]
     command = " \\\n  ".join(shlex.join(line) for line in lines)
     return (
         "#!/bin/sh\n"
@@ -206,6 +208,15 @@ def _engine(spec: MachineSpec, engine: Engine) -> tuple[Group, ...]:
             ("-smbios", "type=1,serial=VMware-"),
         ),
     )
+
+
+def _platform(engine: Engine, wiring: Wiring) -> tuple[Group, ...]:
+    if not engine.emulated:
+        return ()
+    if wiring.platform:
+        return (Group("what TCG lacks of VMX and TDX: a plugin, with the harness behind it", wiring.platform),)
+    why = "left out here: the plugin with VMX and TDX, which needs the harness behind it; their instructions are #UD"
+    return (Group(why, ()),)
 
 
 def _kexec_disks(spec: MachineSpec, files: BootFiles) -> tuple[Group, ...]:

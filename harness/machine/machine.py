@@ -26,6 +26,7 @@ from harness.machine.qmp import Qmp, QmpEvent, QmpLost
 from harness.machine.registers import CpuRegisters
 from harness.machine.state import ENDED, State
 from harness.machine.toolchain import Qemu
+from harness.platform.link import LinkLost, Platform
 
 T = TypeVar("T")
 
@@ -62,19 +63,31 @@ class Machine:
             machine.start(deadline)
             machine.wait_ready(deadline)
 
+    `platform` is for engines with the emulated one (harness/machine/emulated.py); the machine starts and ends it.
     `run` is an existing folder; qemu.sh (the pasteable command), qemu.log, console.log, qmp.jsonl and trace.txt are
     written there. Every wait ends early, with the fitting exception, when the guest ends in a way that neither the
     waiting call nor `expect` named.
     """
 
-    def __init__(self, spec: MachineSpec, engine: Engine, qemu: Qemu, files: BootFiles, run: Path) -> None:
+    def __init__(
+        self,
+        spec: MachineSpec,
+        engine: Engine,
+        qemu: Qemu,
+        files: BootFiles,
+        run: Path,
+        platform: Platform | None = None,
+    ) -> None:
         self.spec = spec
         self.engine = engine
         self.run = run.absolute()
+        self.platform = platform
         self._qemu = qemu
         self._files = files.absolute()
         self._live: Live | None = None
         self._cleanup = contextlib.ExitStack()
+        if platform is not None:
+            self._cleanup.callback(platform.close)
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +133,7 @@ class Machine:
         live = self._started
         state = live.state
         if state in ENDED and state not in live.boot.expected.union(allowed):
+            self._check_platform()
             raise diagnosis.ending(live, state).fault()
         return state
 
@@ -211,6 +225,11 @@ class Machine:
         self.qmp.execute("system_wakeup", deadline)
         self.qmp.wait_event(("WAKEUP",), deadline, since)
 
+    def announce_boot(self, deadline: Deadline) -> None:
+        """The kernel that starts next is that of the next boot. For a kexec, to be called before it."""
+        if self.platform is not None:
+            self.platform.begin_boot(self.boot.number + 1, deadline)
+
     def begin_boot(self) -> None:
         """What comes from now on belongs to the next boot. For a boot without a reset: call it just before kexec."""
         self._live = self._started.next_boot()
@@ -223,6 +242,7 @@ class Machine:
         self.console.settle(deadline)
         # With reboot=shutdown QEMU would take its own system_reset for a shutdown.
         self.qmp.execute("set-action", deadline, {"reboot": "reset"})
+        self.announce_boot(deadline)
         self.begin_boot()
         self.qmp.execute("system_reset", deadline)
         self.qmp.execute("cont", deadline)
@@ -340,15 +360,18 @@ class Machine:
                 raise found.fault() from error
             raise deadline.exceeded(f"{found.text}; the machine is {live.state.value}\n{found.evidence}") from error
 
-    def _start(self, deadline: Deadline) -> None:
+    def _start(self, deadline: Deadline, *more: str) -> None:
+        """Starts QEMU, with the arguments `more` after the machine's."""
         self._write_script()
         console_end, console_qemu = socket.socketpair()
         qmp_end, qmp_qemu = socket.socketpair()
         bell = Bell()
         with console_qemu, qmp_qemu:  # once QEMU has them: ours would keep the connections open after its end
             fds = (console_qemu.fileno(), qmp_qemu.fileno())
-            command = argv.argv(self._qemu, self._groups(argv.inherited(*fds)))
-            process = QemuProcess(command, self.run / "qemu.log", fds, bell)
+            platform = self.platform.argv_words if self.platform else ()
+            command = [*argv.argv(self._qemu, self._groups(argv.inherited(*fds, platform))), *more]
+            inherited = (*fds, *(self.platform.pass_fds if self.platform else ()))
+            process = QemuProcess(command, self.run / "qemu.log", inherited, bell)
             self._cleanup.callback(process.kill)
         console = Console(console_end, bell)
         self._cleanup.callback(console.close)
@@ -358,11 +381,13 @@ class Machine:
         self._live = dataclasses.replace(self._live, ssh_port=self._connect(qmp_end, deadline))
 
     def _connect(self, qmp_end: socket.socket, deadline: Deadline) -> int:
-        """Connects QMP, and asks which port the host's kernel chose for SSH."""
+        """Connects the platform and QMP, and asks which port the host's kernel chose for SSH."""
         try:
+            if self.platform is not None:  # first: QEMU waits for it before it makes the machine
+                self.platform.start(deadline)
             self.qmp.connect(qmp_end, deadline)
             forwards = self.qmp.human("info usernet", deadline)
-        except QmpLost:
+        except (QmpLost, LinkLost):
             if not self._started.process.wait(_DEATH_S):
                 raise
             raise diagnosis.ending(self._started, State.GONE).fault() from None
@@ -370,6 +395,12 @@ class Machine:
         if match is None:
             raise HostFault("QEMU does not say which port it forwards to SSH", found=forwards)
         return int(match[1])
+
+    def _check_platform(self) -> None:
+        """Raises what made the platform end QEMU. That the connection broke says nothing: QEMU's end does that."""
+        with contextlib.suppress(LinkLost):
+            if self.platform is not None:
+                self.platform.check()
 
     def _write_script(self) -> None:
         path = self.run / "qemu.sh"
