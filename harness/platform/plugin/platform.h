@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The emulated platform: its vCPUs, what is watched, and the harness at the other end of the link. */
+#ifndef PLATFORM_H
+#define PLATFORM_H
+
+#include "cpu.h"
+#include "event.h"
+#include "link.h"
+#include "msr.h"
+#include "probe.h"
+#include "vmx.h"
+
+struct vcpu {
+	unsigned int index;
+	struct cpu cpu;
+	struct vmx vmx;
+	struct msrs msrs;
+	bool vmxe_preset;	/* CR4.VMXE is set on each MOV to CR4 until the kernel sets it itself */
+
+	/* Owned by the vCPU's thread: a #GP that is on its way (plugin.c). */
+	uint64_t gp_pc, gp_cr2;
+	/* Owned by the vCPU's thread: an instruction whose watchers have run, and that is executed again. */
+	uint64_t again_pc, again_rsp;
+};
+
+struct platform {
+	pthread_mutex_t lock;	/* of the vCPUs' vmx, msrs and vmxe_preset, `tdx` and the boots */
+	unsigned int max_vcpus;
+	struct vcpu *vcpus;
+	bool tdx;		/* SEAMCALL reaches the TDX module */
+	bool boot_announced;	/* the next kernel start is `next_boot` */
+	uint64_t next_boot;
+	bool running;		/* set-up is over */
+	bool retranslate;	/* atomic: translations lack the instrumentation of something that is watched since */
+	struct event_log log;
+	struct probes probes;
+	struct link link;
+};
+
+/* Executes a command of the harness and answers it. */
+void command_execute(struct platform *platform, char *line);
+
+/* Reads commands until `go`. */
+void command_set_up(struct platform *platform);
+
+/* SEAMCALL: what the harness' TDX module makes of it. On OUTCOME_SUCCEED the registers hold the result. */
+struct outcome request_seamcall(struct platform *platform, struct vcpu *vcpu);
+
+/* Lets the harness act while this vCPU stands at a hook. */
+void request_hook(struct platform *platform, struct vcpu *vcpu, const struct hook *hook);
+
+/* Tells the harness that the vCPU was reset. */
+void request_reset_notice(struct platform *platform, unsigned int vcpu);
+
+#endif
