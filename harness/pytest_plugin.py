@@ -6,6 +6,7 @@ each test carries the markers `scenario` and one per claim (`-m misc_register_la
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from harness.deadline import Deadline
 from harness.errors import Exit, HarnessError
 from harness.kernels.model import BuildOptions, Kernel
 from harness.kernels.resolve import resolve
-from harness.machine.auto import tools
+from harness.machine.auto import Tools
 from harness.report.result import RunResult
 from harness.report.terminal import evidence
 from harness.run import Job, run_job
@@ -39,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--harness-kernel", action="append", default=[], metavar="K", help="run on this kernel (repeatable)"
     )
-    group.addoption("--harness-engine", default="auto", metavar="E", help="tcg-svm, kvm or auto")
+    group.addoption("--harness-engine", default="auto", metavar="E", help="tcg-svm, tcg-vmx, kvm or auto")
     group.addoption(
         "--allow-not-exercised", action="store_true", help="skip, instead of fail, what was not exercised"
     )
@@ -97,8 +98,8 @@ class ScenarioItem(pytest.Item):
 
     def runtest(self) -> None:
         """Runs it. Raises ScenarioNotConfirmed; skips what was not exercised where that is allowed."""
-        qemu, engine = tools(str(self.config.getoption("--harness-engine")))
-        result = run_job(Job(self.scenario, self.kernel, engine, qemu))
+        tools = _tools(str(self.config.getoption("--harness-engine")))
+        result = run_job(Job(self.scenario, self.kernel, tools.engine(self.scenario.machine), tools.qemu))
         self.add_report_section("call", "run", str(result.folder))
         if result.exit is Exit.NOT_EXERCISED and self.config.getoption("--allow-not-exercised"):
             pytest.skip(f"not exercised: {_reason(result)}")
@@ -115,6 +116,12 @@ class ScenarioItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         return self.path, 0, f"{self.scenario.title} [{self.kernel}]"
+
+
+@functools.cache
+def _tools(name: str) -> Tools:
+    """Those of the whole session."""
+    return Tools(name)
 
 
 def _reason(result: RunResult) -> str:
@@ -145,8 +152,9 @@ def guest(request: pytest.FixtureRequest, kernel: Kernel, tmp_path: Path) -> Ite
     """A booted guest with 4 CPUs and a shell: `guest.run("uname -r", Deadline.after(10, "uname"))`."""
     from harness.guest.boot import booted
 
-    qemu, engine = tools(str(request.config.getoption("--harness-engine")))
-    with booted(kernel, engine, qemu, tmp_path, Deadline.after(_BOOT_S, "the guest's boot")) as session:
+    tools = _tools(str(request.config.getoption("--harness-engine")))
+    deadline = Deadline.after(_BOOT_S, "the guest's boot")
+    with booted(kernel, tools.engine(), tools.qemu, tmp_path, deadline) as session:
         yield session
 
 

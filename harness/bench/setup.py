@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.deadline import Deadline
 from harness.kernels import BuildOptions, Kernel, resolve
 from harness.machine import toolchain
-from harness.machine.auto import choose
+from harness.machine.auto import Tools
 from harness.machine.engine import AUTO, Engine
 from harness.machine.toolchain import Qemu
 
@@ -34,4 +34,4 @@ class Setup:
 
     @functools.cached_property
     def engine(self) -> Engine:
-        return choose(AUTO, self.qemu, Deadline.after(_FETCH_S, "proving an engine"))
+        return Tools(AUTO, self.qemu).engine()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.machine.auto import tools
+from harness.machine.auto import Tools
 from harness.mutants.matrix import run_matrix
 from harness.mutants.mutant import load_mutant, project_mutants
 from harness.report.matrix import print_matrix
@@ -20,7 +20,10 @@ from harness.scenario.load import load_scenario, scenario_files
 @click.option("--kernel", default="debian:6.12", show_default=True, metavar="K", help="The kernel that is mutated.")
 @click.option("--scenario", "paths", multiple=True, type=click.Path(path_type=Path), help="Run only this scenario.")
 @click.option(
-    "--engine", default="auto", show_default=True, help="tcg-svm, kvm, or auto: the first proven to work here."
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="tcg-svm, tcg-vmx, kvm, or auto: per scenario, the first that works here and has what it needs.",
 )
 @click.option(
     "--all", "every", is_flag=True, help="Run every scenario on every mutant, not just those of its claims."
@@ -41,8 +44,7 @@ def mutants(
     """
     chosen = [load_mutant(path) for path in patches] or project_mutants(kernel)
     scenarios = [load_scenario(path) for path in paths or scenario_files()]
-    qemu, proven = tools(engine)
-    matrix = run_matrix(chosen, scenarios, kernel, proven, qemu, every)
+    matrix = run_matrix(chosen, scenarios, kernel, Tools(engine), every)
     if json_file != "-":
         print_matrix(results_console(), matrix)
     if json_file:

@@ -9,7 +9,7 @@ import click
 from harness import progress
 from harness.errors import worst_exit
 from harness.kernels.model import BuildOptions
-from harness.machine.auto import tools
+from harness.machine.auto import Tools
 from harness.report.result import RunResult, write_json
 from harness.report.terminal import print_results, results_console
 from harness.run import Job, run_job
@@ -22,7 +22,10 @@ from harness.scenario.load import REFERENCE_CLAIMS, load_scenario, scenario_file
     "--kernel", "kernels", multiple=True, metavar="K", help="Run on this kernel, not the scenario's (repeatable)."
 )
 @click.option(
-    "--engine", default="auto", show_default=True, help="tcg-svm, kvm, or auto: the first proven to work here."
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="tcg-svm, tcg-vmx, kvm, or auto: per scenario, the first that works here and has what it needs.",
 )
 @click.option(
     "--patch",
@@ -58,13 +61,14 @@ def run(
     """
     loaded = [load_scenario(path) for path in _expanded(scenarios)]
     options = BuildOptions(patches, fragments, modules_only)
-    qemu, chosen = tools(engine)
+    tools = Tools(engine)
     results: list[RunResult] = []
     try:
         for scenario in loaded:
             for kernel in kernels or scenario.kernels:
                 with progress.task(f"{scenario.name} on {kernel}"):
-                    results.append(run_job(Job(scenario, kernel, chosen, qemu, options)))
+                    job = Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, options)
+                    results.append(run_job(job))
     finally:  # a batch that ends early keeps what it has
         if json_file != "-" and results:
             print_results(results_console(), results, verbose)

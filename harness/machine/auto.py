@@ -1,6 +1,8 @@
-"""Which engine a run gets: the one that was named, or the first that is proven to work here."""
+"""Which engine a scenario gets: the one that was named, or the first proven one that has what the scenario needs."""
 
 from __future__ import annotations
+
+import functools
 
 from harness import progress
 from harness.deadline import Deadline
@@ -10,37 +12,52 @@ from harness.machine.engine import AUTO, ENGINES, Engine, by_name
 from harness.machine.host import host_cpu
 from harness.machine.proof import Proof, proof_of
 from harness.machine.toolchain import Qemu
+from harness.scenario.machine import MachineSection
 
 _TOOLS_S = 600.0  # unpacking QEMU, and proving an engine by a boot
 
 
-def tools(name: str) -> tuple[Qemu, Engine]:
-    """QEMU, and the engine `name` on it; raises like `toolchain.find` and `choose`."""
-    deadline = Deadline.after(_TOOLS_S, "QEMU and its engines")
-    qemu = toolchain.find(deadline)
-    return qemu, choose(name, qemu, deadline)
+class Tools:
+    """QEMU and the engines on it, of which `name` is one, or `auto`. What was found is not looked for again."""
+
+    def __init__(self, name: str, qemu: Qemu | None = None) -> None:
+        self.name = name
+        self._qemu = qemu
+        self._proofs: dict[str, Proof] = {}
+
+    @functools.cached_property
+    def qemu(self) -> Qemu:
+        """Raises what `toolchain.find` raises."""
+        return self._qemu or toolchain.find(_deadline())
+
+    def engine(self, machine: MachineSection | None = None) -> Engine:
+        """The engine for a scenario's machine; without one, for any.
+
+        Of those that are proven, `auto` takes the first that has what the machine needs; where none has, the first:
+        the run then says what is missing. Raises UsageError for an unknown name, HostFault when no engine works here.
+        """
+        vendor = host_cpu().vendor
+        if self.name != AUTO:
+            return by_name(self.name, vendor)
+        suited = [engine for engine in ENGINES if engine.suits(vendor)]
+        wanted = machine or MachineSection()
+        for engine in sorted(suited, key=lambda engine: engine.lacks(wanted) != ""):
+            if self._proof(engine).works:
+                return engine
+        raise HostFault(
+            "no engine works on this machine",
+            found="; ".join(f"{proof.engine}: {proof.text}" for proof in self._proofs.values()),
+            hint="`harness doctor` tries each and says what to do",
+        )
+
+    def _proof(self, engine: Engine) -> Proof:
+        """The engine's proof, with a note when it is seen first."""
+        if engine.label not in self._proofs:
+            proof = proof_of(engine, self.qemu, _deadline())
+            progress.note(f"{'' if proof.works else 'not '}engine {engine.label}: {proof.text}")
+            self._proofs[engine.label] = proof
+        return self._proofs[engine.label]
 
 
-def choose(name: str, qemu: Qemu, deadline: Deadline) -> Engine:
-    """The engine `name`; for `auto` the first proven one, with a note that says which and why.
-
-    Raises UsageError for an unknown name, HostFault when no engine works here.
-    """
-    vendor = host_cpu().vendor
-    if name != AUTO:
-        return by_name(name, vendor)
-    failed: list[Proof] = []
-    for engine in ENGINES:
-        if not engine.suits(vendor):
-            continue
-        proof = proof_of(engine, qemu, deadline)
-        if proof.works:
-            progress.note(f"engine {engine.label}: {proof.text}")
-            return engine
-        progress.note(f"not engine {engine.label}: {proof.text}")
-        failed.append(proof)
-    raise HostFault(
-        "no engine works on this machine",
-        found="; ".join(f"{proof.engine}: {proof.text}" for proof in failed),
-        hint="`harness doctor` tries each and says what to do",
-    )
+def _deadline() -> Deadline:
+    return Deadline.after(_TOOLS_S, "QEMU and its engines")

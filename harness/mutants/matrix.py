@@ -10,8 +10,7 @@ from harness import progress
 from harness.errors import Exit
 from harness.judge.verdict import Finding, Verdict
 from harness.kernels.model import BuildOptions
-from harness.machine.engine import Engine
-from harness.machine.toolchain import Qemu
+from harness.machine.auto import Tools
 from harness.mutants.mutant import Mutant
 from harness.report.result import RunResult
 from harness.run import Job, run_job
@@ -48,7 +47,7 @@ class Matrix:
     """The rows; the first is the unpatched kernel, which must be confirmed throughout."""
 
     kernel: str
-    engine: str
+    engine: str  # names, where scenarios need different ones
     rows: tuple[MutantResult, ...]
 
     @property
@@ -86,28 +85,28 @@ class Matrix:
 
 
 def run_matrix(
-    mutants: Sequence[Mutant], scenarios: Sequence[Scenario], kernel: str, engine: Engine, qemu: Qemu, every: bool
+    mutants: Sequence[Mutant], scenarios: Sequence[Scenario], kernel: str, tools: Tools, every: bool
 ) -> Matrix:
     """Runs the unpatched kernel, then each mutant; with `every`, also on scenarios without a claim of the mutant."""
     suited = [scenario for scenario in scenarios if kernel in scenario.kernels]
     needed = suited if every else [scenario for scenario in suited if any(_applies(scenario, m) for m in mutants)]
-    rows = [_row(None, needed, kernel, engine, qemu)]
+    rows = [_row(None, needed, kernel, tools)]
     for mutant in mutants:
         chosen = suited if every else [scenario for scenario in suited if _applies(scenario, mutant)]
         with progress.task(f"mutant {mutant.id}"):
-            rows.append(_row(mutant, chosen, kernel, engine, qemu))
-    return Matrix(kernel, engine.name, tuple(rows))
+            rows.append(_row(mutant, chosen, kernel, tools))
+    engines = {tools.engine(scenario.machine).name: None for scenario in needed}
+    return Matrix(kernel, ", ".join(engines), tuple(rows))
 
 
 def _applies(scenario: Scenario, mutant: Mutant) -> bool:
     return not mutant.claims or any(use.claim.id in mutant.claims for use in scenario.claims)
 
 
-def _row(
-    mutant: Mutant | None, scenarios: Sequence[Scenario], kernel: str, engine: Engine, qemu: Qemu
-) -> MutantResult:
+def _row(mutant: Mutant | None, scenarios: Sequence[Scenario], kernel: str, tools: Tools) -> MutantResult:
     options = BuildOptions(patches=(mutant.path,), modules_only="kvm") if mutant else BuildOptions()
-    runs = tuple(run_job(Job(scenario, kernel, engine, qemu, options)) for scenario in scenarios)
+    jobs = (Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, options) for scenario in scenarios)
+    runs = tuple(run_job(job) for job in jobs)
     verdicts: dict[str, Verdict] = {}
     noticed: set[str] = set()
     for run in runs:

@@ -112,6 +112,7 @@ class TdxSection(_Frozen):
     keyids: Annotated[int, Field(ge=0, lt=1 << 15)] = 64  # private ones, after those of MKTME
     mktme_keyids: Annotated[int, Field(ge=0, lt=1 << 15)] = 63
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = _version_text(ModuleConfig.version)
+    loaded: bool = True  # False: the platform has TDX, and firmware loaded no module
     metadata: dict[MetadataField, U64] = {}  # fields that have another value than a good module's
     missing: list[MetadataField] = []  # fields that the module does not know
     faults: list[TdxFault] = []
@@ -125,6 +126,7 @@ class TdxSection(_Frozen):
             mktme_keyids=self.mktme_keyids,
             tdx_keyids=self.keyids,
             faults=tuple(fault.rule() for fault in self.faults),
+            loaded=self.loaded,
         )
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UsageError
+from harness.errors import HostFault, UsageError
 from harness.machine import proof, toolchain
-from harness.machine.auto import choose
+from harness.machine.auto import Tools
 from harness.machine.engine import ENGINES
 from harness.machine.host import host_cpu
 from harness.machine.proof import Proof, proof_of
 from harness.machine.toolchain import Qemu
+from harness.scenario.machine import MachineSection, TdxSection
 from tests.guests import deadline
 
 QEMU = Qemu(("/nonexistent/qemu",), "11.1.3", "a test")
@@ -37,15 +38,35 @@ def test_a_proof_of_this_boot_is_believed(cache: Path) -> None:
 def test_auto_takes_the_first_that_is_proven(cache: Path) -> None:
     suited = [engine for engine in ENGINES if engine.suits(host_cpu().vendor)]
     keep(cache, *(Proof(engine.label, engine is TCG_SVM, "as kept") for engine in suited))
-    assert choose("auto", QEMU, deadline()) is TCG_SVM
+    assert Tools("auto", QEMU).engine() is TCG_SVM
     keep(cache, *(Proof(engine.label, True, "as kept") for engine in suited))
-    assert choose("auto", QEMU, deadline()) is suited[0]
+    assert Tools("auto", QEMU).engine() is suited[0]
+
+
+def test_auto_takes_the_first_that_has_what_the_scenario_needs(cache: Path) -> None:
+    keep(cache, *(Proof(engine.label, engine.accel != "kvm", "as kept") for engine in ENGINES))
+    tools = Tools("auto", QEMU)
+    assert tools.engine(MachineSection()).name == "tcg-svm"
+    assert tools.engine(MachineSection(virt="svm")).name == "tcg-svm"
+    assert tools.engine(MachineSection(virt="vmx")).name == "tcg-vmx"
+    assert tools.engine(MachineSection(virt="vmx", tdx=TdxSection())).name == "tcg-vmx"
+
+
+def test_where_no_engine_has_it_the_run_is_left_to_say_so(cache: Path) -> None:
+    keep(cache, *(Proof(engine.label, engine is TCG_SVM, "as kept") for engine in ENGINES))
+    assert Tools("auto", QEMU).engine(MachineSection(virt="vmx")) is TCG_SVM
+
+
+def test_no_engine_at_all(cache: Path) -> None:
+    keep(cache, *(Proof(engine.label, False, "as kept") for engine in ENGINES))
+    with pytest.raises(HostFault, match="tcg-vmx: as kept"):
+        Tools("auto", QEMU).engine()
 
 
 def test_a_named_engine_needs_no_proof(cache: Path) -> None:
-    assert choose("tcg-svm", QEMU, deadline()) is TCG_SVM
+    assert Tools("tcg-svm", QEMU).engine(MachineSection(virt="vmx")) is TCG_SVM
     with pytest.raises(UsageError, match="unknown engine 'xen'"):
-        choose("xen", QEMU, deadline())
+        Tools("xen", QEMU).engine()
 
 
 def test_an_engine_of_the_other_vendor_is_not_tried(cache: Path) -> None:
