@@ -22,6 +22,12 @@ from harness.kernels.resolve import resolve
 from harness.machine.argv import MachineSpec
 from harness.machine.engine import Engine
 from harness.machine.toolchain import Qemu
+from harness.platform.link import EVENTS as PLATFORM_LOG
+from harness.probes.addresses import SymbolTable
+from harness.probes.event import Event
+from harness.probes.functions import FunctionProbes
+from harness.probes.kallsyms import symbol_table
+from harness.probes.platform_log import merge, parse_platform
 from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
 from harness.probes.tracer import STREAMS, Tracer
 from harness.report.result import RunResult
@@ -29,6 +35,7 @@ from harness.run.requirements import kernel_probes, needed_config, probe_error
 from harness.run.steps import Steps
 from harness.scenario.load import to_yaml
 from harness.scenario.model import Scenario
+from harness.scenario.platform_events import PLATFORM_EVENTS
 from harness.scenario.steps import Kexec, Panic, Step
 
 _PREPARE_S = 1800.0  # a kernel from source takes ten minutes on two cores
@@ -62,10 +69,11 @@ def run_job(job: Job) -> RunResult:
         kernel = resolve(job.kernel, job.options, Deadline.after(_PREPARE_S, f"kernel {job.label}"))
     kernel.require_config(needed_config(job.scenario, kernel))
     probes = kernel_probes(job.scenario, kernel, job.engine)
+    symbols = symbol_table(kernel, job.qemu) if job.engine.emulated else None
     folder = RunFolder.create(job.scenario.name, job.label, job.engine.name)
     begin = time.monotonic()
     with disk_full_is_a_host_fault(folder.path):
-        Run(job, kernel, probes, folder).execute()
+        Run(job, kernel, probes, folder, symbols).execute()
         record = load_record(folder.path)
         result = RunResult.of(record, judge(record), time.monotonic() - begin)
         folder.write_json("verdict.json", result.to_json())
@@ -80,6 +88,8 @@ class Run:
     kernel: Kernel
     probes: list[KernelProbe]
     folder: RunFolder
+    symbols: SymbolTable | None = None  # what the emulated platform traces functions by
+    _functions: FunctionProbes | None = None
     _meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -106,7 +116,9 @@ class Run:
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "online": [],
             "armed": [],
+            "by_platform": [],
             "lost": {},
+            "lost_by_platform": {},
             "complete": [],
             "expected_panic": any(isinstance(step, Panic) for step in self.scenario.steps_on(version)),
             # What stands here when nobody lives to write how it really ended.
@@ -132,11 +144,11 @@ class Run:
         self.folder.write_json("run.json", self._meta)
 
     def _require_engine(self) -> None:
-        wanted, engine = self.scenario.machine.virt, self.job.engine
-        if wanted not in ("any", engine.extension.name):
-            raise NotExercised(
-                f"the scenario needs {wanted.upper()}, engine {engine.name} has {engine.extension.name.upper()}"
-            )
+        engine, machine = self.job.engine, self.scenario.machine
+        if lacking := engine.lacks(machine):
+            raise NotExercised(f"the scenario needs {lacking}, which engine {engine.name} does not have")
+        if machine.tdx is not None and self.kernel.config and "CONFIG_INTEL_TDX_HOST" not in self.kernel.config:
+            raise NotExercised(f"the scenario needs TDX, kernel {self.kernel.spec} lacks CONFIG_INTEL_TDX_HOST")
         if self.scenario.points:
             raise NotExercised(f"the scenario holds tasks at points, which engine {engine.name} cannot")
 
@@ -146,11 +158,20 @@ class Run:
         modules = sorted({name for step in steps for name in EXTRA_MODULES.get(type(step), ())})
         spec, folder = self._spec(steps), self.folder.path
         with prepared(self.kernel, self.job.engine, self.job.qemu, folder, spec, modules, deadline) as session:
-            tracer = Tracer(self.probes, self.folder.path)
+            tracer = self._tracer(session)
             try:
                 Steps(self.scenario, session, tracer, self.folder, self._booted).run(steps)
             finally:
                 self._meta |= {"lost": tracer.lost, "complete": sorted(tracer.complete)}
+
+    def _tracer(self, session: Session) -> Tracer:
+        """The tracer, with as much of its work as possible given to the platform, where there is one."""
+        platform = session.machine.platform
+        if platform is None:
+            return Tracer(self.probes, self.folder.path)
+        assert self.symbols is not None  # run_job looked them up for this engine
+        self._functions = FunctionProbes.on(platform, self.kernel, self.symbols, self.probes)
+        return Tracer(self._functions.rest, self.folder.path, self._functions)
 
     def _spec(self, steps: list[Step]) -> MachineSpec:
         section = self.scenario.machine
@@ -159,13 +180,15 @@ class Run:
         return MachineSpec(
             cpus=section.cpus,
             max_cpus=section.max_cpus or 0,
+            sockets=section.sockets,
             memory_mib=section.memory,
             without_virt=section.without_virt,
             cmdline=" ".join([section.cmdline, _CRASH_MEMORY if crash else ""]).strip(),
             kexec_disks=kexec or crash,
+            platform=section.platform(),
         )
 
-    def _booted(self, session: Session, refused: list[str]) -> None:
+    def _booted(self, session: Session, refused: dict[str, str]) -> None:
         """Notes what the first boot found; an unknown function is the scenario's fault."""
         if session.machine.boot.number > 1:
             # What one boot could not trace proves nothing by its absence.
@@ -175,7 +198,8 @@ class Run:
             # A patch may have removed or inlined a function: then its expectations are unseen, which is no mistake
             # of the scenario's.
             if probe.name in refused and not self.job.options.patches:
-                raise probe_error(self.scenario, probe, f"kernel {self.kernel.release} cannot trace {probe.name}")
+                what = f"kernel {self.kernel.release} cannot trace {probe.name}: {refused[probe.name]}"
+                raise probe_error(self.scenario, probe, what)
         self._meta |= {
             "online": list(session.online),
             "armed": [probe.name for probe in self.probes if probe.name not in refused],
@@ -183,20 +207,28 @@ class Run:
         self._save()
 
     def _collect(self) -> None:
-        """Turns the guest's stream into events.jsonl, and takes back what was armed in vain."""
+        """Turns what both sources told into events.jsonl, and takes back what was armed in vain."""
         console = self.folder.path / "console.log"
-        if console.exists():
-            failed = refused_at_load(console.read_text(errors="replace"))
-            self._meta["armed"] = [name for name in self._meta["armed"] if name not in failed]
+        failed = refused_at_load(console.read_text(errors="replace")) if console.exists() else set()
         streams = [self.folder.path / name for name in STREAMS if (self.folder.path / name).exists()]
-        if streams:
-            trace = parse_trace(
-                line for stream in streams for line in stream.read_text(errors="replace").splitlines()
-            )
-            for boot, count in trace.lost.items():
-                self._meta["lost"][boot] = self._meta["lost"].get(boot, 0) + count
-            with (self.folder.path / "events.jsonl").open("w") as file:
-                file.writelines(json.dumps(event.to_json()) + "\n" for event in trace.events)
+        trace = parse_trace(line for stream in streams for line in stream.read_text(errors="replace").splitlines())
+        for boot, count in trace.lost.items():
+            self._meta["lost"][boot] = self._meta["lost"].get(boot, 0) + count
+        events = trace.events
+        if self._functions is not None:
+            failed |= self._functions.refused.keys()
+            events = self._with_platform(events, self._functions)
+        self._meta["armed"] = [name for name in self._meta["armed"] if name not in failed]
+        with (self.folder.path / "events.jsonl").open("w") as file:
+            file.writelines(json.dumps(event.to_json()) + "\n" for event in events)
+
+    def _with_platform(self, events: list[Event], functions: FunctionProbes) -> list[Event]:
+        """The tracer's events and the platform's, in one order."""
+        path = self.folder.path / PLATFORM_LOG
+        lines = path.read_text().splitlines() if path.exists() else ()
+        platform = parse_platform(lines, functions.fetches)
+        self._meta |= {"by_platform": [*functions.armed, *PLATFORM_EVENTS], "lost_by_platform": platform.lost}
+        return merge(events, platform.events)
 
 
 def _fault(error: BaseException) -> dict[str, Any]:
