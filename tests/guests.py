@@ -15,6 +15,7 @@ from harness.images.recipe import load_recipe
 from harness.kernels import BuildOptions, Kernel, resolve
 from harness.machine import toolchain
 from harness.machine.argv import BootFiles, MachineSpec
+from harness.machine.emulated import platform_of
 from harness.machine.engine import by_name
 from harness.machine.machine import Machine
 from harness.machine.state import State
@@ -66,8 +67,10 @@ def files(folder: Path) -> tuple[BootFiles, RunKeys]:
     return BootFiles(direct_image(kernel(), patience), initrd), keys
 
 
-def make(folder: Path, spec: MachineSpec) -> Guest:
+def make(folder: Path, spec: MachineSpec, engine: str = "tcg-svm") -> Guest:
     boot_files, keys = files(folder)
     qemu = toolchain.find(deadline(600, "QEMU"))
-    machine = Machine(spec, by_name("tcg-svm", ""), qemu, boot_files, folder)
+    engine_row = by_name(engine, "")
+    platform = platform_of(spec, engine_row, qemu, folder, deadline())
+    machine = Machine(spec, engine_row, qemu, boot_files, folder, platform)
     return Guest(machine, Shell(machine, keys))

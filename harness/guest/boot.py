@@ -15,6 +15,7 @@ from harness.images.keys import make_keys, run_overlay
 from harness.images.recipe import load_recipe
 from harness.kernels.model import Kernel
 from harness.machine.argv import BootFiles, MachineSpec
+from harness.machine.emulated import platform_of
 from harness.machine.engine import Engine
 from harness.machine.machine import Machine
 from harness.machine.toolchain import Qemu
@@ -32,7 +33,7 @@ def prepared(
 ) -> Iterator[Session]:
     """A machine that is ready to be started, in a run's `folder`; nothing of it is left afterwards.
 
-    `modules` are carried in the image beside its own. Raises what `build_image` raises.
+    `modules` are carried in the image beside its own. Raises what `build_image` and `platform_of` raise.
     """
     image = build_image(kernel, load_recipe(), modules, deadline)
     keys = make_keys(folder)
@@ -41,7 +42,8 @@ def prepared(
         # Tens of megabytes that can be made again from the kernel and the recipe.
         cleanup.callback(initrd.unlink)
         files = BootFiles(direct_image(kernel, deadline), initrd, kexec=kernel.image)
-        machine = cleanup.enter_context(Machine(spec, engine, qemu, files, folder))
+        platform = platform_of(spec, engine, qemu, folder, deadline)
+        machine = cleanup.enter_context(Machine(spec, engine, qemu, files, folder, platform))
         session = Session(machine, engine, Shell(machine, keys))
         cleanup.callback(session.shell.close)
         yield session

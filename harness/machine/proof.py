@@ -26,6 +26,7 @@ from harness.images.keys import make_keys, run_overlay
 from harness.images.recipe import load_recipe
 from harness.kernels import BuildOptions, Kernel, resolve
 from harness.machine.argv import BootFiles, MachineSpec
+from harness.machine.emulated import platform_of
 from harness.machine.engine import Engine
 from harness.machine.host import boot_id, host_cpu
 from harness.machine.machine import Machine
@@ -81,7 +82,11 @@ def prove(engine: Engine, qemu: Qemu, deadline: Deadline) -> Proof:
         files = BootFiles(direct_image(kernel, deadline), initrd)
         spec = MachineSpec(cpus=_CPUS, memory_mib=512)
         begin = time.monotonic()
-        with Machine(spec, engine, qemu, files, folder) as machine:
+        try:
+            platform = platform_of(spec, engine, qemu, folder, deadline)
+        except HarnessError as error:  # no compiler, or a QEMU that cannot have the plugin
+            return Proof(engine.label, False, str(error).replace("\n ", ";"), error.hint)
+        with Machine(spec, engine, qemu, files, folder, platform) as machine:
             try:
                 text = _try(machine, kernel, deadline.sooner(engine.proof_s, f"a guest with engine {engine.label}"))
             except HarnessError as error:
