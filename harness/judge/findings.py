@@ -6,7 +6,7 @@ import errno
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 
@@ -16,7 +16,7 @@ from harness.judge.verdict import Finding, Found
 from harness.observe.sample import PLATFORM
 from harness.observe.splats import Splat, find_splats, message
 from harness.probes.event import Event, return_text, same_value
-from harness.scenario.check import STANDARD_EVENTS
+from harness.scenario.check import BOOT, STANDARD_EVENTS
 from harness.scenario.expectations import (
     Arguments,
     Count,
@@ -32,6 +32,7 @@ from harness.scenario.expectations import (
 )
 from harness.scenario.expectations import Splat as WantedSplat
 from harness.scenario.kinds import Selector
+from harness.scenario.platform_events import PLATFORM_EVENTS
 
 
 @dataclass(frozen=True)
@@ -74,52 +75,85 @@ def _find(expectation: Expectation, record: RunRecord) -> Found:
 # --- windows ---------------------------------------------------------------------------------------------
 
 
-def window_of(expectation: InWindow, record: RunRecord) -> Window | str:
-    """The window that `during` names, or why there is none."""
+def window_of(expectation: InWindow, record: RunRecord, selectors: Sequence[Selector]) -> Window | str:
+    """The window that `during` names, as far as it was seen for `selectors`; or why there is none."""
     if not record.online:
         return "it is not known which CPUs were online"
+    seen = _Sources.of(record, selectors)
     if expectation.during is None:
         boots = {event.boot for event in record.events} | {1}
-        return Window(record.events, record.online, _gap(record, boots), _loss(record, boots))
+        return Window(record.events, record.online, seen.gap(boots), seen.loss(boots))
     first, last = expectation.during[0], expectation.during[-1]
-    begin = _step_mark(record, first, "begin")
-    if begin is None or begin.order is None:
+    from_start = first == BOOT
+    begin = None if from_start else _step_mark(record, first, "begin")
+    if not from_start and (begin is None or begin.order is None):
         return f"step {first!r} did not begin (or its mark was not traced)"
+    start = begin.order if begin is not None and begin.order is not None else (_FIRST_BOOT, 0)
     end = _step_mark(record, last, "end")
     inside = [
         event
         for event in record.events
         if event.order is not None
-        and begin.order < event.order
-        and (event.boot == begin.boot if end is None or end.order is None else event.order < end.order)
+        and start < event.order
+        and (event.boot == start[0] if end is None or end.order is None else event.order < end.order)
     ]
     outcome = record.outcomes.get(first)
-    boots = {begin.boot} | ({end.boot} if end else set())
-    loss = _loss(record, boots)
-    gap = _gap(record, boots) if end is None else loss
+    boots = {start[0]} | ({end.boot} if end else set())
+    loss = seen.loss(boots)
+    gap = (seen.late if from_start else "") or (seen.gap(boots) if end is None else loss)
     return Window(tuple(inside), outcome.online if outcome else record.online, gap, loss)
+
+
+_FIRST_BOOT = 1
 
 
 def _step_mark(record: RunRecord, step: str, phase: str) -> Event | None:
     return next((event for event in record.events if event.name == step and event.phase == phase), None)
 
 
-def _loss(record: RunRecord, boots: set[int]) -> str:
-    lost = sum(record.lost.get(boot, 0) for boot in boots)
-    return f"{lost} events were lost" if lost else ""
+@dataclass(frozen=True)
+class _Sources:
+    """What the sources of some events saw: tracefs from a boot's shell until its end begins, the platform all."""
 
+    record: RunRecord
+    tracefs: bool
+    platform: bool
 
-def _gap(record: RunRecord, boots: set[int]) -> str:
-    if loss := _loss(record, boots):
-        return loss
-    cut = sorted(boots - record.complete)
-    return f"the trace of boot {cut[0]} does not reach its end" if cut else ""
+    @classmethod
+    def of(cls, record: RunRecord, selectors: Sequence[Selector]) -> _Sources:
+        """The sources that events of `selectors` come from; marks of steps are there or there is no window."""
+        names = {selector.name for selector in selectors if not selector.of_step}
+        return cls(record, bool(names - record.by_platform), bool(names & record.by_platform))
+
+    def loss(self, boots: set[int]) -> str:
+        """How many events of these boots were lost; "" for none."""
+        counts = [counts for counts, asked in self._counts if asked]
+        lost = sum(lost.get(boot, 0) for lost in counts for boot in boots)
+        return f"{lost} events were lost" if lost else ""
+
+    def gap(self, boots: set[int]) -> str:
+        """Why the absence of an event until the end of these boots proves nothing; "" when it does."""
+        if loss := self.loss(boots):
+            return loss
+        cut = sorted(boots - self.record.complete) if self.tracefs else []
+        return f"the trace of boot {cut[0]} does not reach its end" if cut else ""
+
+    @property
+    def late(self) -> str:
+        """Why the absence of an event before the first step proves nothing."""
+        return "the kernel's own trace begins when the guest is ready" if self.tracefs else ""
+
+    @property
+    def _counts(self) -> tuple[tuple[Mapping[int, int], bool], ...]:
+        return ((self.record.lost, self.tracefs), (self.record.lost_by_platform, self.platform))
 
 
 def _blind(expectation: InWindow, record: RunRecord, selectors: Sequence[Selector]) -> str:
     """Why events of `selectors` could not have been seen, or not been placed in time; "" when they could."""
     for selector in selectors:
-        if not selector.of_step and selector.name not in (*record.armed, *STANDARD_EVENTS):
+        if selector.name in PLATFORM_EVENTS and selector.name not in record.by_platform:
+            return f"engine {record.engine} does not see {selector.name}"
+        if not selector.of_step and selector.name not in {*record.armed, *STANDARD_EVENTS, *record.by_platform}:
             return f"kernel {record.kernel['release']} has no probe for {selector.name}"
         unordered = any(event.order is None and event.matches(selector) for event in record.events)
         if unordered and (expectation.during is not None or isinstance(expectation, Order)):
@@ -131,7 +165,7 @@ def _blind(expectation: InWindow, record: RunRecord, selectors: Sequence[Selecto
 
 def _view(expectation: InWindow, record: RunRecord, selectors: Sequence[Selector]) -> Window | Found:
     """The window in which events of `selectors` can be seen, or the finding that says why they cannot."""
-    window = window_of(expectation, record)
+    window = window_of(expectation, record, selectors)
     if isinstance(window, str):
         return _unseen(window)
     reason = _blind(expectation, record, selectors)

@@ -35,7 +35,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run. `lost` counts lost trace events per boot; `complete` are the boots traced to their end."""
+    """A finished run.
+
+    `lost` counts lost trace events per boot; `complete` are the boots traced to their end. Events of the names in
+    `by_platform` come from the emulated platform instead: always up to the very end of a boot, lost only where
+    `lost_by_platform` says so.
+    """
 
     folder: Path
     name: str  # of the scenario's file
@@ -51,6 +56,8 @@ class RunRecord:
     console: ConsoleLog = field(default_factory=lambda: ConsoleLog(()))
     lost: Mapping[int, int] = field(default_factory=dict)
     complete: frozenset[int] = frozenset()
+    by_platform: frozenset[str] = frozenset()
+    lost_by_platform: Mapping[int, int] = field(default_factory=dict)
     fault: Fault | None = None
     expected_panic: bool = False
 
@@ -77,6 +84,9 @@ def load_record(folder: Path) -> RunRecord:
         console=ConsoleLog.parse(_text(folder / "console.log")),
         lost={int(boot): count for boot, count in run["lost"].items()},
         complete=frozenset(run["complete"]),
+        # Runs from before the emulated platform have neither.
+        by_platform=frozenset(run.get("by_platform", ())),
+        lost_by_platform={int(boot): count for boot, count in run.get("lost_by_platform", {}).items()},
         fault=Fault(**run["fault"]) if run["fault"] else None,
         expected_panic=run["expected_panic"],
     )

@@ -36,7 +36,8 @@ FAILURE = "platform-failure.txt"  # likewise, by this module
 _SEND_S = 10.0  # for the plugin to take what is sent; it reads in a thread of its own
 _ANSWER_S = 10.0  # for its answers while it waits for ours; the plugin waits as long
 _CLOSE_S = 5.0
-_CHUNK = 4096  # bytes of guest memory in one line
+_CHUNK = 32768  # bytes of guest memory in one line; the plugin takes twice as many
+_STRING = 64  # bytes that a string is read in; divides a page
 
 # What the plugin answers to a command ends with one of these.
 _LAST_WORDS = ("ok", "error", "data")
@@ -101,10 +102,16 @@ class GuestMemory:
                 return False
         return True
 
-    def string(self, va: int, limit: int = 64) -> str | None:
-        """The C string at a virtual address, of at most `limit` bytes."""
-        raw = self.read_virtual(va, limit)
-        return None if raw is None else raw.split(b"\0")[0].decode(errors="replace")
+    def string(self, va: int) -> str | None:
+        """The C string at a virtual address; None where nothing is mapped."""
+        raw = b""
+        while b"\0" not in raw:
+            # Never across the end of a page: the next one may not be mapped.
+            part = self.read_virtual(va + len(raw), _STRING - (va + len(raw)) % _STRING)
+            if part is None:
+                return None
+            raw += part
+        return raw.partition(b"\0")[0].decode(errors="replace")
 
     def u64(self, va: int) -> int | None:
         """The 64-bit number at a virtual address."""
@@ -162,7 +169,7 @@ class Platform:
         self._thread: threading.Thread | None = None
         self._failure: HostFault | None = None
         self._closing = False
-        self._boot = 1
+        self._restored = False
 
     def __enter__(self) -> Self:
         return self
@@ -199,7 +206,8 @@ class Platform:
             )
         self._thread = threading.Thread(target=self._serve, name="platform", daemon=True)
         self._thread.start()
-        for line in (*self._setup, f"boot {self._boot:x}", "go"):
+        first = () if self._restored else ("boot 1",)
+        for line in (*self._setup, *first, "go"):
             self.command(line, deadline)
 
     def close(self) -> None:
@@ -248,7 +256,6 @@ class Platform:
 
     def begin_boot(self, number: int, deadline: Deadline) -> None:
         """The next start of a kernel is boot `number`."""
-        self._boot = number
         self.command(f"boot {number:x}", deadline)
 
     # What it knows
@@ -262,6 +269,7 @@ class Platform:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Before `start`: begins where `state` was taken. Probes and hooks are not part of it."""
         assert self._thread is None, "a platform is restored before its start"
+        self._restored = True
         self._setup += state["plugin"]
         if state["tdx"] is not None:
             self._tdx = TdxModule.from_json(state["tdx"])

@@ -20,6 +20,7 @@ _REGISTERS |= {f"r{number}": f"r{number}" for number in range(8, 16)}
 _ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 
 _DEFAULT_TYPE = "x64"
+_STRING_MAX = 64  # bytes; as much as the plugin takes
 _TYPE = re.compile(r"(?P<sign>[usx])(?P<bits>8|16|32|64)")
 
 _REGISTER = r"%(?P<register>\w+)|\$arg(?P<argument>[1-6])"
@@ -54,7 +55,7 @@ def compile_fetch(expression: str, address_of: Callable[[str], int | None]) -> F
     place, _, kind = expression.partition(":")
     kind = kind or _DEFAULT_TYPE
     if kind == "string":
-        size = "s"
+        size = f"{_STRING_MAX:x}s"
     elif match := _TYPE.fullmatch(kind):
         size = str(int(match["bits"]) // 8)
     else:

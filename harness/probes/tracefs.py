@@ -10,12 +10,14 @@ Sources: Documentation/trace/{ftrace,kprobetrace,events}.rst.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.probes.event import Event
+from harness.scenario.check import BOOT
 from harness.scenario.kinds import Phase
 
 TRACING = "/sys/kernel/tracing"
@@ -186,9 +188,13 @@ _ARGUMENT = re.compile(r"(\w+)=(\"[^\"]*\"|\S+)")
 
 
 def parse_trace(lines: Iterable[str]) -> Trace:
-    """Parses the text that the guest streamed, of all boots of a run."""
+    """Parses the text that the guest streamed, of all boots of a run.
+
+    Each boot begins with the end of `boot`: what came before the guest was ready was not traced here.
+    """
     trace = Trace()
     boot = cut_in = 0  # cut_in: the boot whose latest line is garbled
+    begun: set[int] = set()
     for line in lines:
         event, lost = _parse_line(line, boot), _LOST.search(line)
         if event is None and lost is None:
@@ -196,8 +202,11 @@ def parse_trace(lines: Iterable[str]) -> Trace:
                 trace.garbled += 1
                 cut_in = boot
             continue
-        if event is not None and event.name == "boot":
+        if event is not None and event.name == BOOT:
             boot = int(event.args["number"])
+            if boot not in begun:  # a stream that moves repeats the mark
+                trace.events.append(dataclasses.replace(event, boot=boot, phase="end", args={}))
+            begun.add(boot)
         elif event is not None and boot:
             trace.events.append(event)
         elif lost is not None:
@@ -222,7 +231,7 @@ def _parse_line(line: str, boot: int) -> Event | None:
         if marked is None:
             return None
         if marked[1] == "boot":
-            name, args = "boot", {"number": int(marked[2])}
+            name, args = BOOT, {"number": int(marked[2])}
         else:
             name, phase = marked[2], "begin" if marked[1] == "begin" else "end"
     elif name == "console":
@@ -276,5 +285,4 @@ def _with_functions(events: Sequence[Event]) -> Iterator[Event]:
             running[key] = event.args["function"]
             yield event
         else:
-            args = {**event.args, "function": running.get(key, "")}
-            yield Event(**{**event.__dict__, "args": args})
+            yield dataclasses.replace(event, args={**event.args, "function": running.get(key, "")})

@@ -11,6 +11,7 @@ from harness.deadline import Deadline
 from harness.errors import HostFault
 from harness.guest.session import Session
 from harness.probes import tracefs
+from harness.probes.functions import FunctionProbes
 from harness.probes.tracefs import KernelProbe
 
 _ALL = "TRACE"  # names the mark that ends a boot's trace; no id of a step is in capitals
@@ -22,16 +23,20 @@ STREAMS = ("trace.txt", "trace-last.txt")
 
 @dataclass
 class Tracer:
-    """Probes and the stream that they feed. `lost` and `complete` are per boot, as the judge wants them."""
+    """Probes and the stream that they feed. `lost` and `complete` are per boot, as the judge wants them.
+
+    `functions` are probes on the emulated platform, where there is one: those need no arming.
+    """
 
     probes: Sequence[KernelProbe]
     folder: Path  # the run's, with the files STREAMS
+    functions: FunctionProbes | None = None
     lost: dict[int, int] = field(default_factory=dict)
     complete: set[int] = field(default_factory=set)
     _on_serial_line: set[int] = field(default_factory=set)
 
-    def arm(self, session: Session, deadline: Deadline) -> list[str]:
-        """Arms the probes in the present boot. Returns the names of those that the kernel refused."""
+    def arm(self, session: Session, deadline: Deadline) -> dict[str, str]:
+        """Arms the probes in the present boot. Returns the names of those that are refused, each with the reason."""
         standard = [KernelProbe(name.partition(":")[2], tracepoint=name) for name in tracefs.STANDARD_TRACEPOINTS]
         script = tracefs.arm_script(session.machine.boot.number, [*standard, *self.probes])
         done = session.note_online(session.run(script, deadline))
@@ -45,7 +50,8 @@ class Tracer:
                 f"the kernel cannot trace {', '.join(blind)}",
                 expected=f"the tracepoints {', '.join(tracefs.STANDARD_TRACEPOINTS)}",
             )
-        return list(dict.fromkeys(refused))
+        reasons = dict.fromkeys(refused, "the kernel refuses a probe there")
+        return reasons | (self.functions.refused if self.functions else {})
 
     def finish(self, session: Session, deadline: Deadline) -> None:
         """Ends the trace of a boot that is still alive: all that was traced is then in the stream."""

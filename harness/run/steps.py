@@ -53,7 +53,7 @@ class Steps:
     session: Session
     tracer: Tracer
     folder: RunFolder
-    booted: Callable[[Session, list[str]], None]
+    booted: Callable[[Session, dict[str, str]], None]
 
     def run(self, steps: list[Step]) -> None:
         """Boots, does `steps` one after the other, and finishes the trace."""

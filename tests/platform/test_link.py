@@ -187,17 +187,17 @@ def test_the_model_reads_and_writes_the_guest_s_memory(platform: Platform) -> No
     found: list[object] = []
 
     def answer(lp: int, registers: Registers, memory: Memory) -> Completion:
-        found.append(memory.read(0x1000, 0x2100))
-        found.append(memory.read(0x9000, 8))
+        found.append(memory.read(0x1000, 0x8100))
+        found.append(memory.read(0x90000, 8))
         found.append(memory.write(0x5000, b"\x01\x02"))
         return Done(registers)
 
     with_model(platform, answer)
     peer = started(platform)
-    peer.memory[0x1000] = bytes(range(256)) * 0x21
+    peer.memory[0x1000] = bytes(range(256)) * 0x81
     peer.ask("seamcall 0 22 0 0 0 0 0 0")
-    assert found == [bytes(range(256)) * 0x21, None, True]
-    assert "read 3000 100" in peer.commands and "write 5000 0102" in peer.commands
+    assert found == [bytes(range(256)) * 0x81, None, True]
+    assert "read 9000 100" in peer.commands and "write 5000 0102" in peer.commands
 
 
 def test_a_hook_adds_probes_while_its_vcpu_waits(platform: Platform) -> None:
@@ -308,7 +308,9 @@ def test_a_state_is_told_to_the_next_platform(platform: Platform, tmp_path: Path
     assert saved == {"plugin": ["msr 1 3a 5", "vmx 1 1 7000 0"], "tdx": {"made": "up"}}
     with Platform(Path("p.so"), tmp_path, (), None) as other:
         other.restore({**saved, "tdx": None})
-        assert sequence(started(other).commands, "msr 1 3a 5", "vmx 1 1 7000 0", "go")
+        commands = started(other).commands
+        assert sequence(commands, "msr 1 3a 5", "vmx 1 1 7000 0", "go")
+        assert "boot 1" not in commands, "the kernel has started already"
 
 
 def sequence(lines: Sequence[str], *wanted: str) -> bool:

@@ -20,7 +20,7 @@ VARIABLES = {"system_state": 0xFFFFFFFF82A00000}
         ("@system_state:u32", "m:ffffffff82a00000:4", "u32"),
         ("@system_state+8:u64", "m:ffffffff82a00008:8", "u64"),
         ("@0xffffffff81000000:x16", "m:ffffffff81000000:2", "x16"),
-        ("+24(%di):string", "d:rdi:18:s", "string"),
+        ("+24(%di):string", "d:rdi:18:40s", "string"),
         ("+0x10($arg2):u32", "d:rsi:10:4", "u32"),
         ("-8(%sp)", "d:rsp:fffffffffffffff8:8", "x64"),
     ],

@@ -1,0 +1,210 @@
+"""The emulated platform as a source of events: calls and returns of functions, seen by the CPU, not by the kernel.
+
+The same probes as those of tracefs (`KernelProbe`), armed before the kernel's first instruction and followed up to
+the very reset. What the plugin cannot fetch is left to tracefs.
+
+Functions of a module have no address before it is loaded. do_init_module() is where a module is complete and nothing
+of it has run yet: there the vCPU waits while the module's own symbol table is read out of the guest's memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from harness.errors import HostFault
+from harness.kernels.btf import offsets
+from harness.kernels.model import Kernel
+from harness.platform.link import GuestMemory, Platform, Probe
+from harness.probes.addresses import NoFunction, SymbolTable
+from harness.probes.fetch import Fetch, compile_fetch
+from harness.probes.tracefs import KernelProbe
+
+_SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, shndx, value, size
+_STT_FUNC = 2
+
+# The first C function of a kernel, on its boot CPU only (arch/x86/kernel/head64.c).
+_KERNEL_START = "x86_64_start_kernel"
+_MODULE_BEGINS = "do_init_module"  # kernel/module/main.c; struct module *mod
+_MODULE_ENDS = "free_module"  # likewise
+_FIRST_ARGUMENT = "rdi"
+
+
+@dataclass(frozen=True)
+class GuestLayout:
+    """Where a kernel keeps what is read out of its memory: an address per CPU, then offsets in bytes."""
+
+    current_task: int
+    task_comm: int
+    task_pid: int
+    module_name: int
+    module_kallsyms: int
+    symtab: int  # of struct mod_kallsyms, like the next two
+    num_symtab: int
+    strtab: int
+
+    @classmethod
+    def of(cls, kernel: Kernel, symbols: SymbolTable) -> Self:
+        """Raises HostFault for a kernel without BTF."""
+        structs = {
+            "task_struct": ("comm", "pid"),
+            "module": ("name", "kallsyms"),
+            "mod_kallsyms": ("symtab", "num_symtab", "strtab"),
+        }
+        current = symbols.variable("current_task")
+        if current is None:  # between 6.2 and 6.14 it was a field of the CPU's hottest cache line
+            structs["pcpu_hot"] = ("current_task",)
+        found = offsets(kernel, structs)
+        if current is None:
+            current = _required(symbols, "pcpu_hot") + found["pcpu_hot"]["current_task"]
+        task, module, kallsyms = found["task_struct"], found["module"], found["mod_kallsyms"]
+        return cls(current, task["comm"], task["pid"], module["name"], module["kallsyms"], *kallsyms.values())
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function in a loaded module."""
+
+    name: str
+    address: int
+    size: int
+
+
+@dataclass
+class FunctionProbes:
+    """Probes on functions, placed on a platform whose machine is not yet started.
+
+    `rest` are the probes that tracefs has to arm. `refused` says why of each that nobody can; functions of modules
+    join it when their module is loaded.
+    """
+
+    platform: Platform
+    symbols: SymbolTable
+    layout: GuestLayout
+    rest: list[KernelProbe] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    fetches: dict[str, dict[str, Fetch]] = field(default_factory=dict)  # of every probe that is not in `rest`
+    _of_modules: dict[str, list[KernelProbe]] = field(default_factory=dict)
+    _in_modules: dict[int, tuple[str, int]] = field(default_factory=dict)  # probe's number -> module, address
+
+    @classmethod
+    def on(cls, platform: Platform, kernel: Kernel, symbols: SymbolTable, probes: Sequence[KernelProbe]) -> Self:
+        """Tells the platform about the kernel, and places `probes`.
+
+        The platform's own events get their task names and their place beside tracefs' events by this too. Raises
+        HostFault for a kernel without BTF or symbols.
+        """
+        made = cls(platform, symbols, GuestLayout.of(kernel, symbols))
+        made._tell_layout()
+        for probe in probes:
+            made.add(probe)
+        platform.add_hook(_required(symbols, _KERNEL_START), _FIRST_ARGUMENT, made._kernel_begins)
+        platform.add_hook(_required(symbols, _MODULE_BEGINS), _FIRST_ARGUMENT, made._module_begins)
+        platform.add_hook(_required(symbols, _MODULE_ENDS), _FIRST_ARGUMENT, made._module_ends)
+        return made
+
+    @property
+    def armed(self) -> tuple[str, ...]:
+        """The names of the functions whose calls and returns are the platform's events."""
+        return tuple(name for name in self.fetches if name not in self.refused)
+
+    def add(self, probe: KernelProbe) -> None:
+        """Adds a probe, also while the guest runs; of a module, before the module is loaded."""
+        compiled = {name: compile_fetch(text, self.symbols.variable) for name, text in probe.fetch}
+        fetches = {name: fetch for name, fetch in compiled.items() if fetch is not None}
+        if probe.tracepoint or len(fetches) < len(compiled):
+            self.rest.append(probe)
+            return
+        self.fetches[probe.name] = fetches
+        if probe.module:
+            self._of_modules.setdefault(probe.module, []).append(probe)
+        else:
+            self._place(probe, self.symbols)
+
+    def _tell_layout(self) -> None:
+        self.platform.symbol("trace_counter", _required(self.symbols, "trace_counter"))
+        self.platform.symbol("kernel_start", _required(self.symbols, _KERNEL_START))
+        self.platform.symbol("current_task", self.layout.current_task)
+        self.platform.offset("task_comm", self.layout.task_comm)
+        self.platform.offset("task_pid", self.layout.task_pid)
+
+    def _place(self, probe: KernelProbe, symbols: SymbolTable) -> None:
+        """Adds the probe at its function and at every copy that the compiler made of it."""
+        try:
+            places = symbols.function(probe.symbol)
+        except NoFunction as error:
+            self.refused[probe.name] = str(error)
+            return
+        specs = {name: fetch.spec for name, fetch in self.fetches[probe.name].items()}
+        by_register = any(not spec.startswith("m:") for spec in specs.values())
+        if by_register and not all(place.exact for place in places):
+            self.refused[probe.name] = (
+                f"the compiler changed what {probe.symbol} takes; its arguments cannot be fetched"
+            )
+            return
+        for place in places:
+            number = self.platform.add_probe(Probe(probe.name, place.address, args=tuple(specs.items())))
+            if probe.module:
+                self._in_modules[number] = (probe.module, place.address)
+
+    # While a vCPU waits
+
+    def _kernel_begins(self, memory: GuestMemory, argument: int) -> None:
+        """Nothing of the kernel before is left, whether it was reset or replaced by kexec."""
+        self._forget(list(self._in_modules))
+
+    def _module_begins(self, memory: GuestMemory, module: int) -> None:
+        name = memory.string(module + self.layout.module_name) or ""
+        self._forget(number for number, (owner, _) in self._in_modules.items() if owner == name)
+        wanted = self._of_modules.get(name, ())
+        if not wanted and not self._in_modules:
+            return
+        functions = list(self._functions(memory, module, name))
+        # Where the init code of another module was: it is freed when it has run.
+        self._forget(
+            number
+            for number, (_, address) in self._in_modules.items()
+            if any(function.address <= address < function.address + function.size for function in functions)
+        )
+        symbols = SymbolTable((function.name, function.address, True) for function in functions)
+        for probe in wanted:
+            self._place(probe, symbols)
+
+    def _module_ends(self, memory: GuestMemory, module: int) -> None:
+        name = memory.string(module + self.layout.module_name)
+        self._forget(number for number, (owner, _) in self._in_modules.items() if owner == name)
+
+    def _forget(self, numbers: Iterator[int] | list[int]) -> None:
+        for number in list(numbers):
+            self.platform.remove_probe(number)
+            del self._in_modules[number]
+
+    def _functions(self, memory: GuestMemory, module: int, name: str) -> Iterator[_Function]:
+        """The functions of a module that is about to run, those of its init code among them."""
+        kallsyms = memory.u64(module + self.layout.module_kallsyms)
+        if not kallsyms:
+            raise HostFault(f"module {name} has no symbols", hint="the kernel needs CONFIG_KALLSYMS")
+        symtab, strtab = memory.u64(kallsyms + self.layout.symtab), memory.u64(kallsyms + self.layout.strtab)
+        count = memory.read_virtual(kallsyms + self.layout.num_symtab, 4)
+        table = (
+            memory.read_virtual(symtab, int.from_bytes(count, "little") * _SYMBOL.size) if symtab and count else None
+        )
+        if table is None or not strtab:
+            raise HostFault(f"the symbols of module {name} cannot be read")
+        found = [row for row in _SYMBOL.iter_unpack(table) if row[1] & 0xF == _STT_FUNC and row[3]]
+        last = max((row[0] for row in found), default=0)
+        names = (memory.read_virtual(strtab, last) or b"") + (memory.string(strtab + last) or "").encode() + b"\0"
+        for at, _, _, _, address, size in found:
+            yield _Function(names[at : names.index(b"\0", at)].decode(), address, size)
+
+
+def _required(symbols: SymbolTable, name: str) -> int:
+    address = symbols.variable(name)
+    if address is None:
+        raise HostFault(
+            f"the kernel has no symbol {name}",
+            hint="the emulated platform needs CONFIG_KALLSYMS_ALL and CONFIG_TRACING",
+        )
+    return address
