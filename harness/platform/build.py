@@ -47,7 +47,7 @@ def sources() -> list[Path]:
 
 def compile_c(files: Sequence[Path], program: Path, deadline: Deadline, *, flags: Sequence[str] = ()) -> None:
     """Compiles C files to one program or shared object, with warnings as errors."""
-    words = [COMPILER, *FLAGS, f"-I{SOURCES}", *flags, *files, "-o", program]
+    words: list[str | Path] = [COMPILER, *FLAGS, f"-I{SOURCES}", *flags, *files, "-o", program]
     process.run(words, deadline.sooner(_COMPILE_S, f"compiling {program.name}"))
 
 

@@ -9,11 +9,13 @@
  * through CF and ZF, and compilers consume these in the next instruction, so that one is executed here as well
  * (x86_consume_flags).
  *
- * A #GP is raised by going on at an address that is not canonical, which faults in the fetch. The exception is
- * delivered by TCG with all that belongs to it (stack switch, flags, error code 0); only the RIP in its frame is wrong,
- * and is put right in the callback that follows the delivery, before the handler's first instruction. An interrupt
- * that comes in between has that RIP in its frame too, and then the instruction is executed again after it. CR2,
- * which TCG writes, is restored.
+ * A #GP is raised by going on at an address that is not canonical, which faults in the fetch. TCG calls the
+ * discontinuity callback when it has the exception, but has not delivered it; setting the pc there puts right what the
+ * frame will say, and the kernel's exception table finds the instruction. Everything else (stack switch, flags, error
+ * code 0) is TCG's own work; CR2, which it writes as well, is restored. An interrupt may come in between, and there the
+ * callback follows the delivery: then the frame is mended, and the instruction is executed again.
+ * Seen with Debian 6.12: wrmsr_safe() of a locked IA32_FEAT_CTL gives -EIO, "VMXON faulted" with IA32_VMX_CR4_FIXED1
+ * lacking a bit that is set.
  */
 #include "platform.h"
 
@@ -130,17 +132,18 @@ __attribute__((noreturn)) static void raise_gp(struct vcpu *vcpu, uint64_t pc)
 	qemu_plugin_set_pc(GP_PC);
 }
 
-/* Puts the true address of the instruction in the frame of the exception or interrupt that was just delivered. */
-static void mend_frame(struct vcpu *vcpu, enum qemu_plugin_discon_type type)
+/* Puts the true address of the instruction where the exception or interrupt that was raised takes it from. */
+static void mend_pc(struct vcpu *vcpu)
 {
-	uint64_t error_code = type == QEMU_PLUGIN_DISCON_EXCEPTION ? sizeof(uint64_t) : 0;
-	uint64_t place = cpu_get(&vcpu->cpu, RSP) + error_code, saved = 0;
+	uint64_t frame = cpu_get(&vcpu->cpu, RSP), saved = 0;
 
-	cpu_read_virt(&vcpu->cpu, place, &saved, sizeof(saved));
-	if (saved != GP_PC)
-		link_die("vCPU %u: no frame of a #GP at 0x%" PRIx64, vcpu->index, place);
-	cpu_write_virt(&vcpu->cpu, place, &vcpu->gp_pc, sizeof(vcpu->gp_pc));
 	cpu_set(&vcpu->cpu, CR2, vcpu->gp_cr2);
+	if (cpu_get(&vcpu->cpu, RIP) == GP_PC)
+		qemu_plugin_set_pc(vcpu->gp_pc);
+	cpu_read_virt(&vcpu->cpu, frame, &saved, sizeof(saved));
+	if (saved != GP_PC)
+		link_die("vCPU %u: no interrupt frame at 0x%" PRIx64, vcpu->index, frame);
+	cpu_write_virt(&vcpu->cpu, frame, &vcpu->gp_pc, sizeof(vcpu->gp_pc));
 }
 
 static void on_discontinuity(unsigned int index, enum qemu_plugin_discon_type type, uint64_t from_pc, uint64_t to_pc,
@@ -148,10 +151,11 @@ static void on_discontinuity(unsigned int index, enum qemu_plugin_discon_type ty
 {
 	struct vcpu *vcpu = &platform.vcpus[index];
 
+	(void)type;
 	(void)to_pc;
 	(void)userdata;
 	if (from_pc == GP_PC)
-		mend_frame(vcpu, type);
+		mend_pc(vcpu);
 	if (__atomic_load_n(&platform.retranslate, __ATOMIC_ACQUIRE))
 		throw_translations_away();
 }
