@@ -137,10 +137,10 @@ bool probes_next(struct probes *probes, uint64_t address, size_t *cursor, struct
 	bool found = false;
 
 	pthread_mutex_lock(&probes->lock);
-	while (*cursor < probes->probe_count && !found) {
-		*probe = probes->probes[(*cursor)++];
-		found = probe->address == address;
-	}
+	while (*cursor < probes->probe_count && !found)
+		found = probes->probes[(*cursor)++].address == address;
+	if (found)
+		*probe = probes->probes[*cursor - 1];
 	pthread_mutex_unlock(&probes->lock);
 	return found;
 }
@@ -150,10 +150,10 @@ bool probes_next_hook(struct probes *probes, uint64_t address, size_t *cursor, s
 	bool found = false;
 
 	pthread_mutex_lock(&probes->lock);
-	while (*cursor < probes->hook_count && !found) {
-		*hook = probes->hooks[(*cursor)++];
-		found = hook->address == address;
-	}
+	while (*cursor < probes->hook_count && !found)
+		found = probes->hooks[(*cursor)++].address == address;
+	if (found)
+		*hook = probes->hooks[*cursor - 1];
 	pthread_mutex_unlock(&probes->lock);
 	return found;
 }
@@ -185,11 +185,13 @@ bool probes_return(struct probes *probes, uint64_t address, uint64_t task, uint6
 
 	pthread_mutex_lock(&probes->lock);
 	for (size_t i = probes->pending_count; i-- > 0 && !found;) {
-		*pending = probes->pending[i];
-		found = pending->return_address == address && pending->task == task &&
-			pending->rsp + sizeof(uint64_t) == rsp;
-		if (found)
+		const struct pending *call = &probes->pending[i];
+
+		found = call->return_address == address && call->task == task && call->rsp + sizeof(uint64_t) == rsp;
+		if (found) {
+			*pending = *call;
 			drop_pending(probes, i);
+		}
 	}
 	pthread_mutex_unlock(&probes->lock);
 	return found;
