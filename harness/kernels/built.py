@@ -10,19 +10,20 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from harness import paths, process, progress
 from harness.cache import disk_full_is_a_host_fault, locked
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.kernels import kconfig, patches
+from harness.kernels.kconfig import Fragment
 from harness.kernels.modules import compiler_errors
+from harness.kernels.own_modules import OwnModule
 from harness.kernels.source import Recipe, Source
 from harness.kernels.store import Parts
-
-_DEFCONFIG = "x86_64_defconfig"
 
 # Without these the version string, and so the bytes, would name the user, the host and the time of the build.
 _REPRODUCIBLE = (
@@ -31,6 +32,8 @@ _REPRODUCIBLE = (
     "KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 1970",
 )
 
+_PARALLEL = (f"-j{os.cpu_count()}",)
+
 
 # Debian's linux-source has a .gitignore that ignores everything at the top level.
 _NOT_IGNORED = [f"--exclude=!/{name}" for name in ("*/", "Makefile", "Kbuild", "Kconfig")]
@@ -38,6 +41,9 @@ _NOT_IGNORED = [f"--exclude=!/{name}" for name in ("*/", "Makefile", "Kbuild", "
 
 class BuiltSource(Source):
     """A source tree that becomes a kernel by make."""
+
+    defconfig: ClassVar[str] = "x86_64_defconfig"  # the make target to start from where there is no own .config
+    objects: str = "objects"  # of the directory that make compiles into
 
     def check(self, recipe: Recipe) -> None:
         if recipe.modules_only:
@@ -55,14 +61,27 @@ class BuiltSource(Source):
             checkout.switch(str(identity["tree"]), deadline)
             for patch in recipe.patches:
                 patches.apply(patch, checkout.source, deadline)
-            build = _Build(self.spec, checkout)
-            config = build.configure(self.base_config(), recipe, deadline)
+            build = _Build(self.spec, checkout, self.objects)
+            config = build.configure(self.base_config() or self.defconfig, recipe.fragments, deadline)
             build.compile(config, deadline)
-            return build.install(stage, config, {**identity, **recipe.provenance}, deadline)
+            own = self.own_modules()
+            for module in own:
+                build.compile_own(module, deadline)
+            return build.install(stage, config, own, {**identity, **recipe.provenance}, deadline)
+
+    def snapshot(self, deadline: Deadline) -> str:
+        """The git tree object of the source as it is now."""
+        checkout = _Checkout(self.path)
+        with locked(checkout.lock, deadline), disk_full_is_a_host_fault(paths.cache_dir()):
+            return checkout.snapshot(deadline)
 
     def base_config(self) -> bytes | None:
-        """The .config to start from; None for x86_64_defconfig."""
+        """The .config to start from; None for `defconfig`."""
         return None
+
+    def own_modules(self) -> Sequence[OwnModule]:
+        """The harness's modules that are built along with the kernel."""
+        return ()
 
 
 class TreeSource(BuiltSource):
@@ -72,11 +91,9 @@ class TreeSource(BuiltSource):
     def identity(self, deadline: Deadline, *, update: bool) -> Mapping[str, object]:
         if not (self.path / "Kconfig").is_file():
             raise UsageError(f"{self.spec}: {self.path} is not a kernel source tree", expected="a Kconfig file in it")
-        checkout = _Checkout(self.path)
-        with locked(checkout.lock, deadline), disk_full_is_a_host_fault(paths.cache_dir()):
-            tree = checkout.snapshot(deadline)
         config = self.base_config()
-        return {"tree": tree, "config": hashlib.sha256(config).hexdigest() if config else _DEFCONFIG}
+        tree = self.snapshot(deadline)
+        return {"tree": tree, "config": hashlib.sha256(config).hexdigest() if config else self.defconfig}
 
     def base_config(self) -> bytes | None:
         try:
@@ -95,7 +112,7 @@ class GitSource(BuiltSource):
 
     def identity(self, deadline: Deadline, *, update: bool) -> Mapping[str, object]:
         commit = self._rev_parse("commit", deadline)
-        return {"commit": commit, "tree": self._rev_parse("tree", deadline), "config": _DEFCONFIG}
+        return {"commit": commit, "tree": self._rev_parse("tree", deadline), "config": self.defconfig}
 
     def _rev_parse(self, kind: str, deadline: Deadline) -> str:
         if not self.rest or not self.revision:
@@ -118,13 +135,12 @@ class _Checkout:
 
     def __init__(self, origin: Path) -> None:
         self._origin = origin
-        self._root = (
+        self.root = (
             paths.cache_dir() / "trees" / f"{origin.name}-{hashlib.sha256(str(origin).encode()).hexdigest()[:8]}"
         )
-        self._git_dir = self._root / "git"
-        self.source = self._root / "source"
-        self.objects = self._root / "objects"
-        self.lock = self._root.with_name(self._root.name + ".lock")
+        self._git_dir = self.root / "git"
+        self.source = self.root / "source"
+        self.lock = self.root.with_name(self.root.name + ".lock")
 
     def snapshot(self, deadline: Deadline) -> str:
         """The git tree of the origin as it is now, untracked files included, ignored ones not."""
@@ -152,7 +168,7 @@ class _Checkout:
         environment = {
             "GIT_DIR": str(self._git_dir),
             "GIT_WORK_TREE": str(work_tree),
-            "GIT_INDEX_FILE": str(self._root / f"{index}.index"),
+            "GIT_INDEX_FILE": str(self.root / f"{index}.index"),
             "GIT_CONFIG_GLOBAL": "/dev/null",  # an excludes file of the user must not decide what is compiled
             "GIT_CONFIG_SYSTEM": "/dev/null",
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": self._origin_objects(deadline),
@@ -171,44 +187,60 @@ class _Checkout:
 class _Build:
     """make in a checkout."""
 
-    def __init__(self, spec: str, checkout: _Checkout) -> None:
+    def __init__(self, spec: str, checkout: _Checkout, objects: str) -> None:
         self._spec = spec
-        self._checkout = checkout
+        self._source = checkout.source
+        self._objects = checkout.root / objects
+        self._own_modules = checkout.root / f"{objects}-own"
 
-    def configure(self, base: bytes | None, recipe: Recipe, deadline: Deadline) -> Mapping[str, str]:
-        """Writes the .config: `base` or the defconfig, with the fragments over it, completed by olddefconfig."""
-        dotconfig = self._checkout.objects / ".config"
+    def configure(self, base: bytes | str, fragments: Sequence[Fragment], deadline: Deadline) -> Mapping[str, str]:
+        """Writes the .config: `base` (bytes, or a make target), the fragments over it, the rest by olddefconfig."""
+        dotconfig = self._objects / ".config"
         dotconfig.parent.mkdir(exist_ok=True)
-        if base is None:
-            self._make([_DEFCONFIG], deadline)
+        if isinstance(base, str):
+            self._make([base], deadline)
         else:
             dotconfig.write_bytes(base)
         with dotconfig.open("a") as file:
-            file.writelines(fragment.text for fragment in recipe.fragments)
+            file.writelines(fragment.text for fragment in fragments)
         self._make(["olddefconfig"], deadline)
         config = kconfig.read_config(dotconfig)
-        kconfig.check(recipe.fragments, config, self._checkout.source)
+        kconfig.check(fragments, config, self._source)
         return config
 
     def compile(self, config: Mapping[str, str], deadline: Deadline) -> None:
         targets = ["bzImage", "modules"] if _has_modules(config) else ["bzImage"]
         try:
             with progress.task(f"compile {self._spec}"):
-                self._make([f"-j{os.cpu_count()}", *targets], deadline)
+                self._make([*_PARALLEL, *targets], deadline)
         except process.ProcessFailed as error:
             raise UsageError(f"{self._spec} does not compile", evidence=compiler_errors(error.output)) from error
 
+    def compile_own(self, module: OwnModule, deadline: Deadline) -> None:
+        """Compiles `module` in a copy, since kbuild writes beside the sources and those are the project's."""
+        copy = self._own_modules / module.name
+        shutil.copytree(module.folder, copy, dirs_exist_ok=True)
+        with progress.task(f"compile {module.name}"):
+            self._make([*_PARALLEL, f"M={copy}", "modules"], deadline)
+
     def install(
-        self, stage: Path, config: Mapping[str, str], provenance: Mapping[str, object], deadline: Deadline
+        self,
+        stage: Path,
+        config: Mapping[str, str],
+        own: Sequence[OwnModule],
+        provenance: Mapping[str, object],
+        deadline: Deadline,
     ) -> Parts:
-        objects = self._checkout.objects
-        release = (objects / "include/config/kernel.release").read_text().strip()
-        shutil.copyfile(objects / "arch/x86/boot/bzImage", stage / "bzImage")
-        shutil.copyfile(objects / ".config", stage / "config")
+        release = (self._objects / "include/config/kernel.release").read_text().strip()
+        shutil.copyfile(self._objects / "arch/x86/boot/bzImage", stage / "bzImage")
+        shutil.copyfile(self._objects / ".config", stage / "config")
+        shutil.copyfile(self._objects / "System.map", stage / "System.map")
         if _has_modules(config):
             # modules_install leaves links to the source and object directories, which move on to the next snapshot
             where = [f"INSTALL_MOD_PATH={stage}", "INSTALL_MOD_STRIP=1", "DEPMOD=/sbin/depmod"]
             self._make(["modules_install", *where], deadline)
+            for module in own:
+                self._make([f"M={self._own_modules / module.name}", "modules_install", *where], deadline)
             for link in ("build", "source"):
                 (stage / "lib/modules" / release / link).unlink(missing_ok=True)
         return Parts(
@@ -216,6 +248,7 @@ class _Build:
             image="bzImage",
             config="config",
             modules=f"lib/modules/{release}" if _has_modules(config) else None,
+            symbols="System.map",
             provenance={**provenance, "compiler": config.get("CONFIG_CC_VERSION_TEXT", "").strip('"')},
         )
 
@@ -223,7 +256,7 @@ class _Build:
         # The user's choice of compiler (CC=clang, LLVM=1) comes with the environment.
         own_compiler = shutil.which("ccache") and not {"CC", "LLVM"} & os.environ.keys()
         compiler = ["CC=ccache gcc"] if own_compiler else []
-        argv = ["make", "-C", str(self._checkout.source), f"O={self._checkout.objects}", *_REPRODUCIBLE, *compiler]
+        argv = ["make", "-C", str(self._source), f"O={self._objects}", *_REPRODUCIBLE, *compiler]
         process.run([*argv, *arguments], deadline)
 
 

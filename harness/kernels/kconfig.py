@@ -44,13 +44,18 @@ def read_config(path: Path) -> dict[str, str]:
     return {match[1]: match[2] for match in pairs if match}
 
 
+def known_fragments() -> list[str]:
+    """The names of the fragments in kconfigs/."""
+    return sorted(file.stem for file in FRAGMENTS.glob("*.config"))
+
+
 def read_fragment(name: str) -> Fragment:
     """The fragment kconfigs/NAME.config, or the file NAME when it is a path. Raises UsageError."""
     path = Path(name) if "/" in name or name.endswith(".config") else FRAGMENTS / f"{name}.config"
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(sorted(file.stem for file in FRAGMENTS.glob("*.config")))
+        known = ", ".join(known_fragments())
         raise UsageError(
             f"no kconfig fragment {name!r}", expected=f"one of {known}, or a path", found=str(error)
         ) from error

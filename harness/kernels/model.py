@@ -57,7 +57,7 @@ class Kernel:
 
     `modules` is the directory lib/modules/<release> with modules.dep in it, or None for a kernel
     without modules. `overlay` maps a module's name (with underscores: kvm_amd) to an uncompressed .ko that
-    replaces the one in `modules`.
+    replaces the one in `modules`. `symbols` is the System.map of a kernel that was built here, else None.
     """
 
     spec: str  # as the user wrote it: debian:6.12
@@ -65,6 +65,7 @@ class Kernel:
     image: Path  # bzImage
     config: Mapping[str, str]  # CONFIG_FOO -> y, m or a value; options that are not set are absent
     modules: Path | None
+    symbols: Path | None = None
     overlay: Mapping[str, Path] = field(default_factory=dict)
     key: str = ""  # content address: equal keys boot equal bytes
     provenance: Mapping[str, object] = field(default_factory=dict)  # JSON: versions, sha, patch hashes

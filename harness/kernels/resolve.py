@@ -9,6 +9,7 @@ from harness.debian import Package
 from harness.errors import UsageError
 from harness.kernels import store
 from harness.kernels.built import GitSource, TreeSource
+from harness.kernels.debian_source import DebianTreeSource
 from harness.kernels.image import ImageSource
 from harness.kernels.model import BuildOptions, Kernel
 from harness.kernels.modules import make_overlay, remove_workshop
@@ -17,7 +18,7 @@ from harness.kernels.source import Recipe, Source
 from harness.kernels.store import CorruptEntry, Entry, Parts
 
 SOURCES: dict[str, type[Source]] = {
-    source.scheme: source for source in (DebianSource, TreeSource, GitSource, ImageSource)
+    source.scheme: source for source in (DebianSource, DebianTreeSource, TreeSource, GitSource, ImageSource)
 }
 
 
@@ -58,6 +59,11 @@ def _overlay(base: Entry, image: Package, recipe: Recipe, deadline: Deadline) ->
     """The entry with the rebuilt modules of the packaged kernel `base`."""
     key = store.key_of({"base": base.key, **recipe.identity})
     return store.obtain(key, base.spec, lambda stage: make_overlay(image, base, recipe, stage, deadline), deadline)
+
+
+def with_patches(spec: str, patches: tuple[Path, ...]) -> BuildOptions:
+    """The quickest way to have `patches` in the kernel `spec`: of a packaged one, only the KVM modules are built."""
+    return BuildOptions(patches, modules_only="kvm" if isinstance(parse(spec), DebianSource) else "")
 
 
 def kernels_in_cache() -> list[Entry | CorruptEntry]:

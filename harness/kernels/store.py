@@ -34,6 +34,7 @@ class Parts:
     image: str
     config: str
     modules: str | None
+    symbols: str | None = None  # System.map
     overlay: Mapping[str, str] = field(default_factory=dict)
     base: str = ""  # key of the entry that has image, config and modules, for an entry that is only an overlay
     provenance: Mapping[str, object] = field(default_factory=dict)
@@ -53,13 +54,14 @@ class Entry:
     def kernel(self, spec: str, base: Entry | None = None) -> Kernel:
         """The kernel to boot; `base` is the entry named by `parts.base`."""
         stock = base or self
-        modules = stock.parts.modules
+        modules, symbols = stock.parts.modules, stock.parts.symbols
         return Kernel(
             spec=spec,
             release=self.parts.release,
             image=stock.path / stock.parts.image,
             config=read_config(stock.path / stock.parts.config),
             modules=stock.path / modules if modules else None,
+            symbols=stock.path / symbols if symbols else None,
             overlay={name: self.path / path for name, path in self.parts.overlay.items()},
             key=self.key,
             provenance=self.parts.provenance,

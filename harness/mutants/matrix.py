@@ -9,7 +9,7 @@ from typing import Any
 from harness import progress
 from harness.errors import Exit
 from harness.judge.verdict import Finding, Verdict
-from harness.kernels.model import BuildOptions
+from harness.kernels import BuildOptions, with_patches
 from harness.machine.auto import Tools
 from harness.mutants.mutant import Mutant
 from harness.report.result import RunResult
@@ -104,7 +104,7 @@ def _applies(scenario: Scenario, mutant: Mutant) -> bool:
 
 
 def _row(mutant: Mutant | None, scenarios: Sequence[Scenario], kernel: str, tools: Tools) -> MutantResult:
-    options = BuildOptions(patches=(mutant.path,), modules_only="kvm") if mutant else BuildOptions()
+    options = with_patches(kernel, (mutant.path,)) if mutant else BuildOptions()
     jobs = (Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, options) for scenario in scenarios)
     runs = tuple(run_job(job) for job in jobs)
     verdicts: dict[str, Verdict] = {}

@@ -14,7 +14,7 @@ from harness.kernels import BuildOptions, Kernel, resolve
 from harness.kernels.image import read_release
 from tests.kernels.trees import make_tree
 
-_PATCH = """\
+PATCH = """\
 --- a/init/main.c
 +++ b/init/main.c
 @@ -1 +1 @@
@@ -37,7 +37,7 @@ def tree(tmp_path: Path, cache: Path) -> Path:
 @pytest.fixture
 def patch(tmp_path: Path) -> Path:
     path = tmp_path / "fix.patch"
-    path.write_text(_PATCH)
+    path.write_text(PATCH)
     return path
 
 
