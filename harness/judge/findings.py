@@ -32,7 +32,7 @@ from harness.scenario.expectations import (
 )
 from harness.scenario.expectations import Splat as WantedSplat
 from harness.scenario.kinds import Selector
-from harness.scenario.platform_events import PLATFORM_EVENTS
+from harness.scenario.platform_events import PLATFORM_EVENTS, SOURCE
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def window_of(expectation: InWindow, record: RunRecord, selectors: Sequence[Sele
     seen = _Sources.of(record, selectors)
     if expectation.during is None:
         boots = {event.boot for event in record.events} | {1}
-        return Window(record.events, record.online, seen.gap(boots), seen.loss(boots))
+        return Window(_of_guest(record.events), record.online, seen.gap(boots), seen.loss(boots))
     first, last = expectation.during[0], expectation.during[-1]
     from_start = first == BOOT
     begin = None if from_start else _step_mark(record, first, "begin")
@@ -92,7 +92,7 @@ def window_of(expectation: InWindow, record: RunRecord, selectors: Sequence[Sele
     end = _step_mark(record, last, "end")
     inside = [
         event
-        for event in record.events
+        for event in (record.events if from_start else _of_guest(record.events))
         if event.order is not None
         and start < event.order
         and (event.boot == start[0] if end is None or end.order is None else event.order < end.order)
@@ -105,6 +105,22 @@ def window_of(expectation: InWindow, record: RunRecord, selectors: Sequence[Sele
 
 
 _FIRST_BOOT = 1
+
+
+def _of_guest(events: Sequence[Event]) -> tuple[Event, ...]:
+    """Without the functions that ran before the guest was ready, which the platform alone sees.
+
+    A scenario must not depend on what traces its functions, unless it says `during: boot`. The platform's own events
+    (VMXON, SEAMCALL …) belong to the run from the beginning.
+    """
+    ready = {event.boot: event.order for event in events if event.name == BOOT and event.phase == "end"}
+    return tuple(
+        event
+        for event in events
+        if event.source != SOURCE
+        or event.name in PLATFORM_EVENTS
+        or (event.order is not None and event.boot in ready and event.order > (ready[event.boot] or event.order))
+    )
 
 
 def _step_mark(record: RunRecord, step: str, phase: str) -> Event | None:
@@ -316,7 +332,7 @@ def _value(value: int | str) -> str:
 def _(arguments: Arguments, record: RunRecord) -> Found:
     def wrong(event: Event) -> str:
         for name, wanted in arguments.are.items():
-            found = event.args.get(name)
+            found = event.value(name)
             if not same_value(found, wanted):
                 return f"{_named(event)}: {name} was {found}, not {wanted}"
         return ""

@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from harness.scenario.check import BOOT
+
 # The first line of every boot (init/main.c prints linux_banner).
 _BANNER = re.compile(r"\] Linux version \S+")
 _MARK = re.compile(r"harness: (begin|end) (\S+)")
+_READY = re.compile(r"^harness: ready [\d.]+")
 
 
 def kmsg_mark(kind: str, what: str) -> str:
@@ -33,16 +36,20 @@ class ConsoleLog:
     def during(self, first: str, last: str) -> tuple[tuple[str, ...], bool] | None:
         """The lines from the begin of step `first` to the end of step `last`, and whether that end was seen.
 
-        Without an end they go up to the next kernel's banner. None when the first step never began.
+        Without an end they go up to the next kernel's banner. None when the first step never began. The step BOOT is
+        the first boot, until its init reports.
         """
-        begin = self._find("begin", first, 0)
+        begin = self._first(_BANNER) if first == BOOT else self._find("begin", first, 0)
         if begin is None:
             return None
-        end = self._find("end", last, begin)
+        end = self._first(_READY) if last == BOOT else self._find("end", last, begin + 1)
         if end is not None:
             return self.lines[begin + 1 : end], True
-        banners = (index for index in range(begin, len(self.lines)) if _BANNER.search(self.lines[index]))
+        banners = (index for index in range(begin + 1, len(self.lines)) if _BANNER.search(self.lines[index]))
         return self.lines[begin + 1 : next(banners, None)], False
+
+    def _first(self, pattern: re.Pattern[str]) -> int | None:
+        return next((index for index, line in enumerate(self.lines) if pattern.search(line)), None)
 
     def _find(self, kind: str, what: str, start: int) -> int | None:
         for index in range(start, len(self.lines)):

@@ -21,7 +21,7 @@ class Event:
     boot: int  # counts from 1
     seq: int | None
     cpu: int
-    source: str  # tracefs
+    source: str  # tracefs, platform
     name: str
     phase: Phase
     task: str = ""
@@ -49,16 +49,16 @@ class Event:
             self.name == selector.name
             and self.phase in wanted_phases
             and selector.cpu in (None, "each", self.cpu)
-            and all(self._has(name, value) for name, value in selector.where.items())
+            and all(same_value(self.value(name), value) for name, value in selector.where.items())
         )
 
-    def _has(self, name: str, wanted: str) -> bool:
-        found: str | int | None = self.args.get(name)
+    def value(self, name: str) -> str | int | None:
+        """An argument, or what every event has: task, pid, ret (as an errno). None for what it does not have."""
         if name in ("task", "pid"):
-            found = getattr(self, name)
+            return str(getattr(self, name))
         if name == "ret" and self.ret is not None:
-            found = self.errno_return
-        return same_value(found, wanted)
+            return self.errno_return
+        return self.args.get(name)
 
     def to_json(self) -> dict[str, Any]:
         """The event as one line of events.jsonl, without what is empty."""

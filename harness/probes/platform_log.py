@@ -16,9 +16,9 @@ from typing import Any
 from harness.platform.tdx import leaf_name, status_name
 from harness.probes.event import Event
 from harness.probes.fetch import Fetch
-from harness.scenario.platform_events import FAILURES
+from harness.scenario.platform_events import FAILURES, SOURCE
 
-SOURCE = "platform"
+_U64 = (1 << 64) - 1
 
 # How the arguments of each probe are to be printed: probe -> argument -> what was asked for.
 Fetches = Mapping[str, Mapping[str, Fetch]]
@@ -73,9 +73,9 @@ def _event(raw: Mapping[str, Any], clock: int, fetches: Fetches) -> Event:
     name, args, ret = raw["name"], dict(raw.get("args", {})), raw.get("ret")
     args |= {failure: raw[failure] for failure in FAILURES if failure in raw}
     if name == "seamcall":
-        args["leaf"] = leaf_name(int(str(args["leaf"]), 0))
+        args["leaf"] = leaf_name(args["leaf"] & _U64)
         if ret is not None:
-            args["status"] = status_name(ret & (1 << 64) - 1)
+            args["status"] = status_name(ret & _U64)
     wanted = fetches.get(name, {})
     return Event(
         boot=raw["boot"],

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from harness.probes.event import Event, return_text
+from harness.scenario.platform_events import FAILURES
 
 _PHASE_SIGNS = {"call": "→ ", "return": "← ", "point": "· ", "begin": "┌ ", "end": "└ "}
 
@@ -31,6 +32,9 @@ def describe(event: Event) -> str:
     text = _PHASE_SIGNS[event.phase] + event.name
     if event.name == "console":
         return text + " " + str(event.args.get("text", ""))[:60]
+    if event.name == "seamcall":  # its dozen operands are in the JSON
+        outcome = next((event.args[name] for name in ("status", *FAILURES) if name in event.args), "")
+        return f"{text} {event.args.get('leaf')} = {outcome}"
     if event.args:
         text += " " + " ".join(f"{name}={value}" for name, value in event.args.items())
     if event.ret is not None:

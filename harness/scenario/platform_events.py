@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+SOURCE = "platform"  # the source of an event (harness/probes/event.py) that comes from there
+
 # Carried by an instruction that failed: the exception (UD, GP), or what VMX says without one ("invalid", or the
 # VM-instruction error number, Intel SDM vol. 3, 32.4).
 FAILURES = ("fault", "vmfail")
@@ -27,16 +29,17 @@ PLATFORM_EVENTS: Mapping[str, tuple[str, ...]] = {
     "vmresume": (),
     "invept": ("type",),
     "invvpid": ("type",),
-    "cr4": ("old", "new"),
-    "rdmsr": ("msr", "value"),
-    "wrmsr": ("msr", "value"),
+    "vmcall": (),
+    "cr4": ("old", "new"),  # a write that changes VMXE, or fails because of it
+    "cr0": ("old", "new"),  # a write that fails in VMX operation
+    "wrmsr": ("msr", "value"),  # to FEAT_CTL, a VMX capability or the KeyIDs' partitioning
     # `leaf` and `status` by name: TDH.SYS.INIT, TDX_SUCCESS.
     "seamcall": ("leaf", "status", *_SEAMCALL_REGISTERS, *(f"out_{name}" for name in _SEAMCALL_REGISTERS)),
-    "seamret_fault": (),
-    "movdir64b": ("pa",),
-    "cpu_reset": (),
-    "sipi": ("vector",),
-    "init_blocked": (),  # an INIT that a CPU in VMX operation would have ignored
-    "fault": ("instruction",),
-    "not_emulated": ("instruction",),
+    "seamret_fault": ("insn",),  # SEAMRET, SEAMOPS or TDCALL outside of SEAM
+    "movdir64b": ("va",),
+    # `root`: whether the CPU was in VMX operation until then.
+    "cpu_reset": ("root",),
+    "sipi": ("root",),
+    "init_blocked": ("root",),  # an INIT that a CPU in VMX operation would have ignored
+    "not_emulated": ("what", "pc"),
 }

@@ -255,3 +255,81 @@ def test_a_declared_violation_does_not_cover_a_splat() -> None:
     head = HEAD.replace("source: here}", "source: here, known: {debian:6.12: violated}}")
     run = record(NEVER, [*LOAD, event(10, 0, "off")], console=WARNING, head=head)
     assert judge(run).exit is Exit.VIOLATED
+
+
+# --- events of the emulated platform --------------------------------------------------------------------------------
+
+NEVER_VMXOFF = "  - never: {event: vmxoff, during: unload}\n"
+CUT = [*step("unload", 1, None), event(20, 0, "late")]
+READY = event(5, 0, "boot", "end")
+AT_BOOT = "  - count: {event: on, is: 1}\n    during: boot\n"
+IN_ALL = "  - count: {event: on, is: 1}\n"
+
+
+def on_platform(run: RunRecord, *names: str, lost: dict[int, int] | None = None) -> RunRecord:
+    """The same run on tcg-vmx, where events of `names` come from the platform."""
+    events = [
+        dataclasses.replace(one, source="platform") if one.name in (*names, "vmxoff") else one for one in run.events
+    ]
+    by_platform = frozenset([*names, "vmxoff"])
+    return dataclasses.replace(
+        run, engine="tcg-vmx", events=tuple(events), by_platform=by_platform, lost_by_platform=lost or {}
+    )
+
+
+PLATFORM_CASES = {
+    "never: up to the very reset": (on_platform(record(NEVER_VMXOFF, CUT, complete=frozenset())), Verdict.CONFIRMED),
+    "never: it happened": (
+        on_platform(record(NEVER_VMXOFF, [*CUT, event(30, 1, "vmxoff", "point")])),
+        Verdict.VIOLATED,
+    ),
+    "never: what tracefs lost is not the platform's": (
+        on_platform(record(NEVER_VMXOFF, CUT, lost={1: 9}, complete=frozenset())),
+        Verdict.CONFIRMED,
+    ),
+    "never: lost by the platform": (on_platform(record(NEVER_VMXOFF, CUT), lost={1: 1}), Verdict.NOT_EXERCISED),
+    "never: tracefs does not reach the reset": (
+        on_platform(record(NEVER.replace("load", "unload"), CUT, complete=frozenset())),
+        Verdict.NOT_EXERCISED,
+    ),
+    "never: a function that the platform traces": (
+        on_platform(record(NEVER.replace("load", "unload"), CUT, complete=frozenset()), "off"),
+        Verdict.CONFIRMED,
+    ),
+    "never: an engine without the platform": (record(NEVER_VMXOFF, CUT), Verdict.NOT_EXERCISED),
+    "boot: the platform sees it": (on_platform(record(AT_BOOT, [event(2, 0, "on"), READY]), "on"), Verdict.CONFIRMED),
+    "boot: it ends when the guest is ready": (
+        on_platform(record(AT_BOOT, [event(2, 0, "on"), READY, event(7, 0, "on")]), "on"),
+        Verdict.CONFIRMED,
+    ),
+    "boot: tracefs was not there": (record(AT_BOOT, [READY]), Verdict.NOT_EXERCISED),
+    "boot: none": (on_platform(record(AT_BOOT, [READY, event(7, 0, "on")]), "on"), Verdict.VIOLATED),
+    # A scenario's functions count from where tracefs would count them, whoever traces them …
+    "whole run: a function before the guest was ready": (
+        on_platform(record(IN_ALL, [event(2, 0, "on"), READY, event(7, 0, "on")]), "on"),
+        Verdict.CONFIRMED,
+    ),
+    "whole run: the same in a second boot": (
+        on_platform(record(IN_ALL, [READY, event(7, 0, "on"), event(2, 0, "on", boot=2)]), "on"),
+        Verdict.CONFIRMED,
+    ),
+    # … and what only the platform knows, from the beginning.
+    "whole run: VMXOFF before the guest was ready": (
+        on_platform(record("  - never: vmxoff\n", [event(2, 0, "vmxoff", "point"), READY])),
+        Verdict.VIOLATED,
+    ),
+    "arguments: the task": (
+        on_platform(record("  - arguments: {event: vmxoff, are: {task: cpuhp}}\n", [event(7, 0, "vmxoff", "point")])),
+        Verdict.CONFIRMED,
+    ),
+    "arguments: another task": (
+        on_platform(record("  - arguments: {event: vmxoff, are: {task: sh}}\n", [event(7, 0, "vmxoff", "point")])),
+        Verdict.VIOLATED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("run", "expected"), PLATFORM_CASES.values(), ids=PLATFORM_CASES.keys())
+def test_events_are_judged_by_what_their_source_saw(run: RunRecord, expected: Verdict) -> None:
+    verdict = only(judge(run).claims)
+    assert verdict.verdict is expected, [found.text for found in verdict.findings]

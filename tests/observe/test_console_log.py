@@ -22,3 +22,22 @@ def test_a_step_that_a_reset_cut_ends_at_the_next_kernels_banner() -> None:
 
 def test_a_step_whose_id_begins_like_another() -> None:
     assert LOG.during("re", "re") is None
+
+
+BOOT_LOG = ConsoleLog.parse(
+    "SeaBIOS\r\n[ 0.0] Linux version 7.3\r\n[ 1.0] virt/tdx: TDX-Module initialized\r\nharness: ready 5.00\r\n"
+    f"[ 6.0] {kmsg_mark('begin', 'load')}\r\n[ 6.1] loaded\r\n[ 6.2] {kmsg_mark('end', 'load')}\r\n"
+)
+
+
+def test_the_first_boot_is_a_window() -> None:
+    assert BOOT_LOG.during("boot", "boot") == (("[ 1.0] virt/tdx: TDX-Module initialized",), True)
+    lines, whole = BOOT_LOG.during("boot", "load") or ((), False)
+    assert (lines[0], lines[-1], whole) == ("[ 1.0] virt/tdx: TDX-Module initialized", "[ 6.1] loaded", True)
+
+
+def test_a_boot_that_never_was_ready() -> None:
+    assert ConsoleLog(BOOT_LOG.lines[:3]).during("boot", "boot") == (
+        ("[ 1.0] virt/tdx: TDX-Module initialized",),
+        False,
+    )

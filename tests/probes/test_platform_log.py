@@ -39,13 +39,15 @@ def test_arguments_read_as_the_scenario_asked_for_them() -> None:
 
 def test_seamcalls_have_names() -> None:
     done = {"name": "seamcall", "args": {"leaf": 33, "rcx": "0x0"}, "ret": 0}
-    failed = {"name": "seamcall", "args": {"leaf": "0x23", "rcx": "0x0"}, "ret": -(1 << 63)}
+    failed = {"name": "seamcall", "args": {"leaf": 0x23, "rcx": "0x0"}, "ret": -(1 << 63)}
     fault = {"name": "seamcall", "args": {"leaf": 69}, "fault": "UD"}
-    first, second, third = parse_platform(lines(done, failed, fault), {}).events
+    loader = {"name": "seamcall", "args": {"leaf": -(1 << 63)}, "vmfail": "invalid"}
+    first, second, third, fourth = parse_platform(lines(done, failed, fault, loader), {}).events
     assert first.matches(Selector.parse("seamcall[leaf=TDH.SYS.INIT,status=TDX_SUCCESS,rcx=0]"))
     assert second.args["leaf"] == "TDH.SYS.LP.INIT" and second.args["status"] != "TDX_SUCCESS"
     assert third.matches(Selector.parse("seamcall[leaf=TDH.SYS.DISABLE,fault=UD]"))
     assert "status" not in third.args
+    assert fourth.matches(Selector.parse("seamcall[leaf=SEAMLDR.INFO,vmfail=invalid]"))
 
 
 def test_firmware_and_crash_kernels_are_left_out() -> None:

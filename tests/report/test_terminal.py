@@ -8,6 +8,7 @@ from rich.console import Console
 
 from harness.judge.judge import judge
 from harness.judge.record import RunRecord
+from harness.report.lanes import describe
 from harness.report.result import RunResult
 from harness.report.terminal import print_results
 from tests.judge.records import event, record, step
@@ -47,3 +48,10 @@ def test_json_carries_the_events_that_prove_a_finding() -> None:
     assert data["exit"] == 1
     (claim,) = data["claims"]
     assert [proof["seq"] for proof in claim["findings"][0]["events"]] == [15, 16]
+
+
+def test_a_seamcall_is_shown_by_leaf_and_outcome() -> None:
+    done = event(10, 0, "seamcall", "point", ret=0, leaf="TDH.SYS.INIT", rcx="0x0", status="TDX_SUCCESS")
+    faulted = event(11, 0, "seamcall", "point", leaf="TDH.SYS.DISABLE", fault="UD")
+    assert describe(done) == "· seamcall TDH.SYS.INIT = TDX_SUCCESS"
+    assert describe(faulted) == "· seamcall TDH.SYS.DISABLE = UD"
