@@ -11,6 +11,8 @@ from harness.errors import Exit
 from harness.judge.verdict import Finding, Verdict
 from harness.kernels import BuildOptions, with_patches
 from harness.machine.auto import Tools
+from harness.machine.engine import AUTO, Engine
+from harness.machine.toolchain import Qemu
 from harness.mutants.mutant import Mutant
 from harness.report.result import RunResult
 from harness.run import Job, run_job
@@ -84,29 +86,62 @@ class Matrix:
         }
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A scenario, and the engine to run it on."""
+
+    scenario: Scenario
+    engine: Engine
+
+
 def run_matrix(
     mutants: Sequence[Mutant], scenarios: Sequence[Scenario], kernel: str, tools: Tools, every: bool
 ) -> Matrix:
-    """Runs the unpatched kernel, then each mutant; with `every`, also on scenarios without a claim of the mutant."""
+    """Runs the unpatched kernel, then each mutant; with `every`, also on scenarios without a claim of the mutant.
+
+    Mutants that cannot show on the engine that was asked for are left out, with a note.
+    """
     suited = [scenario for scenario in scenarios if kernel in scenario.kernels]
-    needed = suited if every else [scenario for scenario in suited if any(_applies(scenario, m) for m in mutants)]
-    rows = [_row(None, needed, kernel, tools)]
-    for mutant in mutants:
-        chosen = suited if every else [scenario for scenario in suited if _applies(scenario, mutant)]
+    planned = plan(mutants, suited, tools, every)
+    # What a mutant is compared with is the unpatched kernel on the same engine.
+    stock = {(trial.scenario.name, trial.engine.name): trial for _, trials in planned for trial in trials}
+    rows = [_row(None, list(stock.values()), kernel, tools.qemu)]
+    for mutant, trials in planned:
         with progress.task(f"mutant {mutant.id}"):
-            rows.append(_row(mutant, chosen, kernel, tools))
-    engines = {tools.engine(scenario.machine).name: None for scenario in needed}
+            rows.append(_row(mutant, trials, kernel, tools.qemu))
+    engines = {trial.engine.name: None for trial in stock.values()}
     return Matrix(kernel, ", ".join(engines), tuple(rows))
+
+
+def plan(
+    mutants: Sequence[Mutant], scenarios: Sequence[Scenario], tools: Tools, every: bool
+) -> list[tuple[Mutant, list[Trial]]]:
+    """What each mutant is tried with; those that cannot show on the engine that was asked for are left out."""
+    planned = []
+    for mutant in mutants:
+        if mutant.engines and tools.name not in (AUTO, *mutant.engines):
+            progress.note(f"mutant {mutant.id} is left out: it shows only on {', '.join(mutant.engines)}")
+            continue
+        chosen = [scenario for scenario in scenarios if every or _applies(scenario, mutant)]
+        planned.append((mutant, [Trial(scenario, _engine(mutant, scenario, tools)) for scenario in chosen]))
+    return planned
+
+
+def _engine(mutant: Mutant, scenario: Scenario, tools: Tools) -> Engine:
+    """The scenario's engine, or with `auto` one on which the mutant shows."""
+    engine = tools.engine(scenario.machine)
+    if not mutant.engines or engine.name in mutant.engines:
+        return engine
+    return Tools(mutant.engines[0], tools.qemu).engine(scenario.machine)
 
 
 def _applies(scenario: Scenario, mutant: Mutant) -> bool:
     return not mutant.claims or any(use.claim.id in mutant.claims for use in scenario.claims)
 
 
-def _row(mutant: Mutant | None, scenarios: Sequence[Scenario], kernel: str, tools: Tools) -> MutantResult:
+def _row(mutant: Mutant | None, trials: Sequence[Trial], kernel: str, qemu: Qemu) -> MutantResult:
     options = with_patches(kernel, (mutant.path,)) if mutant else BuildOptions()
-    jobs = (Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, options) for scenario in scenarios)
-    runs = tuple(run_job(job) for job in jobs)
+    runs = tuple(run_job(Job(trial.scenario, kernel, trial.engine, qemu, options)) for trial in trials)
     verdicts: dict[str, Verdict] = {}
     noticed: set[str] = set()
     for run in runs:

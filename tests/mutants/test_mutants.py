@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.errors import Exit, UsageError
 from harness.judge.verdict import Verdict
-from harness.mutants.matrix import Matrix, MutantResult
+from harness.machine.auto import Tools
+from harness.mutants.matrix import Matrix, MutantResult, plan
 from harness.mutants.mutant import MUTANTS, Mutant, load_mutant, project_mutants
 from harness.paths import PROJECT
+from harness.scenario.load import load_scenario
 
 DIFF = "diff --git a/virt/kvm/kvm_main.c b/virt/kvm/kvm_main.c\n--- a/x\n+++ b/x\nClaims: not-a-trailer\n"
 MUTANT = Mutant("m", Path("m.patch"))
@@ -68,6 +71,19 @@ def row(mutant: Mutant | None, *verdicts: Verdict) -> MutantResult:
 def test_exit_of_a_matrix(rows: list[MutantResult], exit_code: Exit, survivors: int) -> None:
     matrix = Matrix("debian:6.12", "tcg-svm", tuple(rows))
     assert (matrix.exit, len(matrix.survivors)) == (exit_code, survivors)
+
+
+def test_plan() -> None:
+    scenario = load_scenario(PROJECT / "scenarios/load-unload.yaml")
+    claim = scenario.claims[0].claim.id
+    elsewhere, here = replace(MUTANT, engines=("tcg-vmx",)), replace(MUTANT, id="h", engines=("tcg-vmx", "tcg-svm"))
+    mutants = [elsewhere, here, replace(MUTANT, id="a", claims=(claim,)), replace(MUTANT, id="b", claims=("other",))]
+
+    def planned(every: bool) -> dict[str, int]:
+        return {mutant.id: len(trials) for mutant, trials in plan(mutants, [scenario], Tools("tcg-svm"), every)}
+
+    assert planned(every=False) == {"h": 1, "a": 1, "b": 0}
+    assert planned(every=True) == {"h": 1, "a": 1, "b": 1}
 
 
 @pytest.mark.boot
