@@ -33,6 +33,8 @@ def symbol_table(kernel: Kernel, qemu: Qemu) -> SymbolTable:
 
 
 def _text(kernel: Kernel, qemu: Qemu) -> str:
+    if kernel.symbols is not None:
+        return kernel.symbols.read_text()
     # The same image in another entry of the cache, with a rebuilt module beside it, has the same symbols.
     digest = hashlib.sha256(kernel.image.read_bytes()).hexdigest()[:32]
     path = cache_dir() / "symbols" / f"{digest}.map"
