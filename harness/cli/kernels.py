@@ -31,6 +31,7 @@ def kernels() -> None:
       debian:6.12            the newest 6.12 of Debian 12, its backports or Debian 13
       debian:6.12.107-1      exactly that package version
       debian:sid             the newest of a suite
+      debian-source:7.3+tdx  Debian's source built here, with fragments of kconfigs/
       tree:PATH              a source tree, built here; it is only read
       git:PATH@REVISION      a commit, tag or branch of a repository
       image:BZIMAGE+MODULES  a kernel that you built, with its lib/modules/RELEASE
@@ -97,6 +98,7 @@ def build(
 
     \b
     harness kernels build debian:6.12 --modules-only kvm --patch fix.patch
+    harness kernels build debian-source:7.3+tdx --patch fix.patch
     harness kernels build tree:~/linux --config harness --config kvm
     harness kernels build git:~/linux@v6.18 --config harness --patch series.mbox
     """
