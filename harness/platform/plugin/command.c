@@ -27,12 +27,12 @@ static struct words split(char *line)
 
 static bool parse_hex(const char *word, uint64_t *value)
 {
-	char *end;
+	size_t length = word ? strlen(word) : 0;
 
-	if (!word || !strchr("0123456789abcdef", word[0]) || strlen(word) > 16)
+	if (!length || length > 16 || strspn(word, "0123456789abcdef") != length)
 		return false;
-	*value = strtoull(word, &end, 16);
-	return *end == '\0';
+	*value = strtoull(word, NULL, 16);
+	return true;
 }
 
 static bool parse_reg(const char *word, enum reg *reg)
@@ -359,31 +359,32 @@ static const struct command {
 	{"vmx", cmd_vmx, true},		{"seq", cmd_seq, true},		{"go", cmd_go, true},
 };
 
-static const char *execute(struct platform *platform, const struct words *words)
+static const struct command *find_command(const struct words *words)
 {
-	const char *error = "unknown command";
-
-	if (!words->count)
-		return "an empty line";
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-		if (strcmp(commands[i].name, words->word[0]))
-			continue;
-		if (commands[i].set_up_only && platform->running)
-			return "only before `go`";
-		pthread_mutex_lock(&platform->lock);
-		error = commands[i].execute(platform, words);
-		pthread_mutex_unlock(&platform->lock);
-	}
-	return error;
+	for (size_t i = 0; words->count && i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (!strcmp(commands[i].name, words->word[0]))
+			return &commands[i];
+	return NULL;
 }
 
 void command_execute(struct platform *platform, char *line)
 {
 	struct words words = split(line);
-	const char *error = execute(platform, &words);
+	const struct command *command = find_command(&words);
+	const char *error = "only before `go`";
 
+	/* What was sent is not repeated: it need not be text. */
+	if (!command) {
+		link_send(&platform->link, "error unknown command");
+		return;
+	}
+	if (!command->set_up_only || !platform->running) {
+		pthread_mutex_lock(&platform->lock);
+		error = command->execute(platform, &words);
+		pthread_mutex_unlock(&platform->lock);
+	}
 	if (error)
-		link_send(&platform->link, "error %s: %s", words.count ? words.word[0] : "", error);
+		link_send(&platform->link, "error %s: %s", command->name, error);
 	else
 		link_send(&platform->link, "ok");
 }

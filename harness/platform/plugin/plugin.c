@@ -315,7 +315,7 @@ static void do_mov_to_cr(struct vcpu *vcpu, const struct insn *insn, uint64_t pc
 	struct event event = event_point("cr4");
 	struct outcome outcome;
 
-	if ((insn->reg != 4 && insn->reg != 0) || !(cpu_get(&vcpu->cpu, CR0) & CR0_PE))
+	if (insn->reg != 4 && insn->reg != 0)
 		return;
 	pthread_mutex_lock(&platform.lock);
 	value = cr_value(vcpu, insn);
@@ -388,10 +388,16 @@ static void (*const handlers[OP_COUNT])(struct vcpu *vcpu, const struct insn *in
 	[OP_RDMSR] = do_rdmsr, [OP_WRMSR] = do_wrmsr,
 };
 
-/* Firmware runs these outside of 64-bit mode; of all others, TCG's #UD is what such modes give. */
-static bool any_mode(enum op op)
+/*
+ * Firmware runs some of them in 32-bit mode, with flat segments. In real mode an instruction's address is not its
+ * offset, which is what TCG takes for the pc; there, and for all others outside of 64-bit mode, TCG is left alone: it
+ * raises #UD.
+ */
+static bool in_its_mode(const struct vcpu *vcpu, enum op op)
 {
-	return op == OP_MOV_TO_CR || op == OP_RDMSR || op == OP_WRMSR;
+	if (op == OP_MOV_TO_CR || op == OP_RDMSR || op == OP_WRMSR)
+		return cpu_get(&vcpu->cpu, CR0) & CR0_PE;
+	return cpu_get(&vcpu->cpu, EFER) & EFER_LMA;
 }
 
 static void on_instruction(unsigned int index, void *userdata)
@@ -407,9 +413,8 @@ static void on_instruction(unsigned int index, void *userdata)
 		size--;
 	if (x86_decode(bytes, size, &insn) != DECODED || !handlers[insn.op])
 		return;
-	if (!any_mode(insn.op) && !(cpu_get(&vcpu->cpu, EFER) & EFER_LMA))
-		return;
-	handlers[insn.op](vcpu, &insn, pc);
+	if (in_its_mode(vcpu, insn.op))
+		handlers[insn.op](vcpu, &insn, pc);
 }
 
 static void emit_reset(struct vcpu *vcpu, const char *name, bool was_root)
@@ -557,6 +562,8 @@ static void on_watched(unsigned int index, void *userdata)
 	/* What is watched since then must be seen from this instruction on. */
 	if (__atomic_load_n(&platform.retranslate, __ATOMIC_ACQUIRE)) {
 		throw_translations_away();
+		if (!(cpu_get(&vcpu->cpu, EFER) & EFER_LMA))
+			return; /* firmware, where the address is not the pc; the next block is translated anew */
 		vcpu->again_pc = pc;
 		vcpu->again_rsp = rsp;
 		qemu_plugin_set_pc(pc);
