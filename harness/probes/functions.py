@@ -97,12 +97,9 @@ class FunctionProbes:
         HostFault for a kernel without BTF or symbols.
         """
         made = cls(platform, symbols, GuestLayout.of(kernel, symbols))
-        made._tell_layout()
+        made.tell_kernel()
         for probe in probes:
             made.add(probe)
-        platform.add_hook(_required(symbols, _KERNEL_START), _FIRST_ARGUMENT, made._kernel_begins)
-        platform.add_hook(_required(symbols, _MODULE_BEGINS), _FIRST_ARGUMENT, made._module_begins)
-        platform.add_hook(_required(symbols, _MODULE_ENDS), _FIRST_ARGUMENT, made._module_ends)
         return made
 
     @property
@@ -123,12 +120,19 @@ class FunctionProbes:
         else:
             self._place(probe, self.symbols)
 
-    def _tell_layout(self) -> None:
+    def tell_kernel(self) -> None:
+        """Tells the platform where the kernel keeps what an event says, and to stop where a module comes or goes."""
         self.platform.symbol("trace_counter", _required(self.symbols, "trace_counter"))
         self.platform.symbol("kernel_start", _required(self.symbols, _KERNEL_START))
         self.platform.symbol("current_task", self.layout.current_task)
         self.platform.offset("task_comm", self.layout.task_comm)
         self.platform.offset("task_pid", self.layout.task_pid)
+        for function, hook in (
+            (_KERNEL_START, self._kernel_begins),
+            (_MODULE_BEGINS, self._module_begins),
+            (_MODULE_ENDS, self._module_ends),
+        ):
+            self.platform.add_hook(_required(self.symbols, function), _FIRST_ARGUMENT, hook)
 
     def _place(self, probe: KernelProbe, symbols: SymbolTable) -> None:
         """Adds the probe at its function and at every copy that the compiler made of it."""
