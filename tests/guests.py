@@ -16,7 +16,7 @@ from harness.kernels import BuildOptions, Kernel, resolve
 from harness.machine import toolchain
 from harness.machine.argv import BootFiles, MachineSpec
 from harness.machine.emulated import platform_of
-from harness.machine.engine import by_name
+from harness.machine.engine import Engine, by_name
 from harness.machine.machine import Machine
 from harness.machine.state import State
 
@@ -39,6 +39,8 @@ class Guest:
 
     machine: Machine
     shell: Shell
+    files: BootFiles
+    keys: RunKeys
 
     def boot(self) -> None:
         """To a shell that answers, from whatever state the guest is in, as long as its QEMU lives."""
@@ -59,18 +61,26 @@ class Guest:
         return self.machine.state is State.RUNNING and self.shell.alive
 
 
-def files(folder: Path) -> tuple[BootFiles, RunKeys]:
+def files(folder: Path, booted: Kernel) -> tuple[BootFiles, RunKeys]:
     patience = deadline(900, "the guest image")
     keys = make_keys(folder)
-    image = build_image(kernel(), load_recipe(), [], patience)
+    image = build_image(booted, load_recipe(), [], patience)
     initrd = image.write(folder / "initramfs.cpio", run_overlay(keys))
-    return BootFiles(direct_image(kernel(), patience), initrd), keys
+    return BootFiles(direct_image(booted, patience), initrd), keys
 
 
-def make(folder: Path, spec: MachineSpec, engine: str = "tcg-svm") -> Guest:
-    boot_files, keys = files(folder)
+def make(folder: Path, spec: MachineSpec, engine: str = "tcg-svm", booted: Kernel | None = None) -> Guest:
+    """A guest that is not started yet, with Debian's 6.12 or another kernel."""
+    return _guest(folder, spec, by_name(engine, ""), *files(folder, booted or kernel()))
+
+
+def twin(guest: Guest, folder: Path) -> Guest:
+    """Another guest like this one, in a folder of its own, that can go on from its snapshot."""
+    return _guest(folder, guest.machine.spec, guest.machine.engine, guest.files, guest.keys)
+
+
+def _guest(folder: Path, spec: MachineSpec, engine: Engine, boot_files: BootFiles, keys: RunKeys) -> Guest:
     qemu = toolchain.find(deadline(600, "QEMU"))
-    engine_row = by_name(engine, "")
-    platform = platform_of(spec, engine_row, qemu, folder, deadline())
-    machine = Machine(spec, engine_row, qemu, boot_files, folder, platform)
-    return Guest(machine, Shell(machine, keys))
+    platform = platform_of(spec, engine, qemu, folder, deadline())
+    machine = Machine(spec, engine, qemu, boot_files, folder, platform)
+    return Guest(machine, Shell(machine, keys), boot_files, keys)

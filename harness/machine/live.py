@@ -21,6 +21,7 @@ class Boot:
     console: int = 0  # position in the console's lines
     events: int = 0  # position in QMP's events
     expected: frozenset[State] = frozenset()
+    restored: bool = False  # from a snapshot of a guest that was running
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Live:
     def state(self) -> State:
         if self.process.returncode is not None:
             return State.GONE
-        return guest_state(self.qmp.events(since=self.boot.events), self.signs())
+        return guest_state(self.qmp.events(since=self.boot.events), self.signs(), self.boot.restored)
 
     def signs(self) -> dict[Sign, Seen]:
         """Each sign of the present boot, where it was seen first."""

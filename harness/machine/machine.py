@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 
 from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, HarnessError, HostFault, KernelFault
-from harness.machine import argv, diagnosis, hotplug, registers
+from harness.machine import argv, diagnosis, hotplug, registers, snapshot
 from harness.machine.argv import BootFiles, Group, MachineSpec, Wiring
 from harness.machine.bell import Bell
 from harness.machine.console import Console, Line, Seen, Sign
@@ -24,6 +24,7 @@ from harness.machine.live import Boot, Live
 from harness.machine.qemu import QemuProcess
 from harness.machine.qmp import Qmp, QmpEvent, QmpLost
 from harness.machine.registers import CpuRegisters
+from harness.machine.snapshot import Snapshot
 from harness.machine.state import ENDED, State
 from harness.machine.toolchain import Qemu
 from harness.platform.link import LinkLost, Platform
@@ -148,6 +149,26 @@ class Machine:
         self._require("start", State.CREATED)
         try:
             self._start(deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def restore(self, folder: Path, deadline: Deadline) -> None:
+        """Starts QEMU with the state that `save` left in `folder`; the guest goes on where it was, as does its boot.
+
+        In place of `start` and `wait_ready`. The SSH port is another one, and connections are gone. Raises UsageError
+        for a snapshot of another machine, else what `start` raises.
+        """
+        self._require("restore", State.CREATED)
+        saved = Snapshot.read(folder, self._identity)
+        try:
+            if self.platform is not None and saved.platform is not None:
+                self.platform.restore(saved.platform)
+            self._start(deadline, *snapshot.ARGUMENTS, boot=Boot(saved.boot, time.monotonic(), restored=True))
+            since = self.qmp.position
+            snapshot.begin_load(self.qmp, folder, deadline)
+            self._wait_migration(since, deadline)
+            self.qmp.execute("cont", deadline)
         except BaseException:
             self.close()
             raise
@@ -282,6 +303,19 @@ class Machine:
         self.expect(State.STOPPED)
         self.qmp.execute("dump-guest-memory", deadline, {"paging": False, "protocol": f"file:{path.absolute()}"})
 
+    def save(self, folder: Path, deadline: Deadline) -> None:
+        """Saves a running machine in `folder`, an existing one, for `restore`; the guest goes on afterwards."""
+        self._require("save", State.RUNNING)
+        self.pause(deadline)
+        try:
+            platform = self.platform.state(deadline) if self.platform else None
+            since = self.qmp.position
+            snapshot.begin_save(self.qmp, folder, deadline)
+            self._wait_migration(since, deadline)
+            Snapshot(self._identity, self.boot.number, platform).write(folder)
+        finally:
+            self.resume(deadline)
+
     def plug_cpu(self, deadline: Deadline) -> str:
         """Plugs a vCPU into the first free place, and waits until the guest has taken it; returns its device's name.
 
@@ -311,6 +345,18 @@ class Machine:
         since = self.qmp.position
         self.qmp.execute("device_del", deadline, {"id": name})
         self._wait_hotplug(name, hotplug.Source.EJECTION, hotplug.given_back, since, deadline)
+
+    def _wait_migration(self, since: int, deadline: Deadline) -> None:
+        def look() -> bool | None:
+            self.check(State.STOPPED)
+            return snapshot.is_done(self.qmp.events(since=since)) or None
+
+        self._wait_for(look, deadline)
+
+    @property
+    def _identity(self) -> tuple[str, ...]:
+        """What a machine must have in common with one that is to go on from its snapshot."""
+        return (f"engine {self.engine.label}", f"QEMU {self._qemu.version}", repr(self.spec))
 
     def _wait_hotplug(
         self,
@@ -360,7 +406,7 @@ class Machine:
                 raise found.fault() from error
             raise deadline.exceeded(f"{found.text}; the machine is {live.state.value}\n{found.evidence}") from error
 
-    def _start(self, deadline: Deadline, *more: str) -> None:
+    def _start(self, deadline: Deadline, *more: str, boot: Boot | None = None) -> None:
         """Starts QEMU, with the arguments `more` after the machine's."""
         self._write_script()
         console_end, console_qemu = socket.socketpair()
@@ -377,7 +423,7 @@ class Machine:
         self._cleanup.callback(console.close)
         qmp = Qmp(self.run / "qmp.jsonl", bell)
         self._cleanup.callback(qmp.close)
-        self._live = Live(process, console, qmp, bell, Boot(1, time.monotonic()))
+        self._live = Live(process, console, qmp, bell, boot or Boot(1, time.monotonic()))
         self._live = dataclasses.replace(self._live, ssh_port=self._connect(qmp_end, deadline))
 
     def _connect(self, qmp_end: socket.socket, deadline: Deadline) -> int:
