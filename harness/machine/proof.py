@@ -31,6 +31,7 @@ from harness.machine.engine import Engine
 from harness.machine.host import boot_id, host_cpu
 from harness.machine.machine import Machine
 from harness.machine.toolchain import Qemu
+from harness.platform import build
 
 # Turns virtualization on when kvm_amd or kvm_intel loads, so that one modprobe shows all there is to show.
 PROOF_KERNEL = "debian:6.12"
@@ -56,10 +57,8 @@ def proof_of(engine: Engine, qemu: Qemu, deadline: Deadline, *, again: bool = Fa
 
     Raises HostFault when there is no kernel or image to try it with.
     """
-    vendor = host_cpu().vendor
-    if not engine.suits(vendor):
-        text = f"this host's CPU ({vendor}) has no {engine.extension.name.upper()}"
-        return Proof(engine.label, works=False, text=text)
+    if obstacle := _obstacle(engine, qemu, deadline):
+        return obstacle
     store = paths.cache_dir() / "proofs.json"
     with locked(store.with_suffix(".lock"), deadline):
         known = {} if again else _load(store, qemu)
@@ -72,6 +71,22 @@ def proof_of(engine: Engine, qemu: Qemu, deadline: Deadline, *, again: bool = Fa
         return known[engine.label]
 
 
+def _obstacle(engine: Engine, qemu: Qemu, deadline: Deadline) -> Proof | None:
+    """Why the engine need not be tried with a guest. Never kept: installing a compiler, say, takes it away."""
+    vendor = host_cpu().vendor
+    if not engine.suits(vendor):
+        text = f"this host's CPU ({vendor}) has no {engine.extension.name.upper()}"
+        return Proof(engine.label, works=False, text=text)
+    if engine.emulated:
+        try:
+            build.plugin(qemu.version, deadline)
+        except HarnessError as error:
+            details = (("expected", error.expected), ("found", error.found))
+            text = "; ".join([error.what, *(f"{label}: {detail}" for label, detail in details if detail)])
+            return Proof(engine.label, works=False, text=text, advice=error.hint)
+    return None
+
+
 def prove(engine: Engine, qemu: Qemu, deadline: Deadline) -> Proof:
     """Boots a guest with `engine`, loads its KVM module, and looks at every CPU's registers."""
     kernel = resolve(PROOF_KERNEL, BuildOptions(), deadline)
@@ -82,10 +97,7 @@ def prove(engine: Engine, qemu: Qemu, deadline: Deadline) -> Proof:
         files = BootFiles(direct_image(kernel, deadline), initrd)
         spec = MachineSpec(cpus=_CPUS, memory_mib=512)
         begin = time.monotonic()
-        try:
-            platform = platform_of(spec, engine, qemu, folder, deadline)
-        except HarnessError as error:  # no compiler, or a QEMU that cannot have the plugin
-            return Proof(engine.label, False, str(error).replace("\n ", ";"), error.hint)
+        platform = platform_of(spec, engine, qemu, folder, deadline)
         with Machine(spec, engine, qemu, files, folder, platform) as machine:
             try:
                 text = _try(machine, kernel, deadline.sooner(engine.proof_s, f"a guest with engine {engine.label}"))

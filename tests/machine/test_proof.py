@@ -12,11 +12,13 @@ from harness.machine.engine import ENGINES
 from harness.machine.host import host_cpu
 from harness.machine.proof import Proof, proof_of
 from harness.machine.toolchain import Qemu
+from harness.platform import build
 from harness.scenario.machine import MachineSection, TdxSection
 from tests.guests import deadline
 
 QEMU = Qemu(("/nonexistent/qemu",), "11.1.3", "a test")
 TCG_SVM = next(engine for engine in ENGINES if engine.name == "tcg-svm")
+TCG_VMX = next(engine for engine in ENGINES if engine.name == "tcg-vmx")
 
 
 @pytest.fixture
@@ -89,6 +91,33 @@ def test_a_proof_of_another_boot_or_qemu_proves_nothing(cache: Path) -> None:
     data["for"][0] = "00000000-0000-0000-0000-000000000000"
     cache.write_text(json.dumps(data))
     assert proof._load(cache, QEMU) == {}
+
+
+def test_emulated_vmx_needs_a_compiler_and_is_tried_again_once_there_is_one(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(cache, Proof("tcg-vmx", True, "as kept"))
+    assert proof_of(TCG_VMX, QEMU, deadline()).works
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "COMPILER", "no-such-compiler")
+        found = proof_of(TCG_VMX, QEMU, deadline())
+    assert not found.works
+    assert "C compiler" in found.text and "apt install gcc" in found.advice
+    assert proof_of(TCG_VMX, QEMU, deadline()).works
+
+
+def test_emulated_vmx_needs_a_qemu_with_its_plugin_api(cache: Path) -> None:
+    found = proof_of(TCG_VMX, Qemu(("qemu",), "7.2.22", "a test"), deadline())
+    assert not found.works
+    assert "plugin API 7" in found.text and "found: QEMU 7.2.22" in found.text
+
+
+@pytest.mark.boot
+@pytest.mark.network
+def test_emulated_vmx_is_proven_by_a_guest() -> None:
+    found = proof_of(TCG_VMX, toolchain.find(deadline(600)), deadline(900), again=True)
+    assert found.works, found.text
+    assert "kvm_intel turned virtualization on" in found.text
 
 
 @pytest.mark.boot
