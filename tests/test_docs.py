@@ -22,6 +22,7 @@ from harness.judge.findings import _find
 from harness.observe.sample import ABSENT, Sample
 from harness.paths import PROJECT
 from harness.platform.cpu import CONTROLS
+from harness.platform.tdx import Layout, ModuleConfig, TdxModule
 from harness.probes.event import same_value
 from harness.run import Steps
 from harness.scenario.check import STANDARD_EVENTS, STANDARD_SAMPLES, asleep_sample
@@ -55,6 +56,15 @@ actors: {loader: {load: kvm_vendor}}
 points: {in-window: {function: register_syscore, actor: loader}}
 """
 )
+
+READY = {
+    "state": "ready",
+    "lp_initialized": [0, 1, 2, 3],
+    "packages_configured": [0],
+    "global_keyid": 64,
+    "tdmrs": 1,
+    "tdmrs_initialized": 1,
+}  # of a TDX module, on a machine with one package
 
 Row = tuple[str, ...]
 
@@ -188,6 +198,19 @@ def test_every_section_of_a_sample_has_a_path() -> None:
     frame = {"op", "target", "errno", "errno_name"}  # of each of guestctl's replies
     sections = set(json.loads(SAMPLE.read_text())["guest"]) - frame
     assert {path.split(".")[0] for path in first_column("path")} == sections
+
+
+def test_paths_into_the_platform_are_what_is_written_beside_them() -> None:
+    """After the values of docs/scenarios.md: those of a platform and a TDX module that tell the same."""
+    platform: dict[str, Any] = {
+        "vmx": {"2": {"root": 1, "vmxon": "0x295000", "vmcs": "0xffffffffffffffff"}},
+        "tdx": {**TdxModule(ModuleConfig(), Layout({0: 0}, ())).summary, **READY},
+    }
+    sample = Sample("loaded", 1, {}, {}, (), platform=platform)
+    for path, value, _ in tables()["platform path"]:
+        assert same_value(sample.lookup(codes(path)[0]), codes(value)[0]), path
+    shown = {codes(path)[0].removeprefix("platform.tdx.") for path, *_ in tables()["platform path"]}
+    assert shown >= platform["tdx"].keys()
 
 
 # --- examples load --------------------------------------------------------------------------------------------
