@@ -126,7 +126,7 @@ def _check_area(candidate: Candidate) -> None:
     """check_tdmr_area_addresses_and_size: whole GiB, at least one, within the physical address width."""
     tdmr, limits = candidate.tdmr, candidate.limits
     whole = tdmr.size and tdmr.base % GIB == 0 and tdmr.size % GIB == 0
-    if not whole or not limits.addressable(tdmr.base) or not limits.addressable(tdmr.end - 1):
+    if not whole or not limits.addressable(tdmr.end - 1):
         raise refusal_at("TDX_INVALID_TDMR", candidate.number)
 
 
@@ -187,8 +187,7 @@ def _check_pamts_reserved(candidate: Candidate) -> None:
     tdmr, number = candidate.tdmr, candidate.number
     for other, earlier in enumerate((*candidate.before, tdmr)):
         _refuse_pamts_in_available(tdmr, number, earlier, other)
-        if other < number:
-            _refuse_pamts_in_available(earlier, other, tdmr, number)
+        _refuse_pamts_in_available(earlier, other, tdmr, number)
 
 
 def _refuse_pamts_in_available(owner: TdmrInfo, owner_number: int, region: TdmrInfo, region_number: int) -> None:

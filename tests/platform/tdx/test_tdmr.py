@@ -78,7 +78,12 @@ ELSEWHERE = PAMTS + 24 * MIB
 
 REFUSED: dict[str, tuple[Change, str, tuple[int, ...]]] = {
     # check_and_set_tdmrs
-    "the end wraps around": (changed(0, base=1 << 63, size=1 << 63), "TDX_INVALID_TDMR", (0,)),
+    "the end wraps around, which matters more than the order": (
+        changed(1, base=GIB, size=(1 << 64) - GIB),
+        "TDX_INVALID_TDMR",
+        (1,),
+    ),
+    "the last address that does not wrap": (changed(1, base=GIB, size=U64 - GIB), "TDX_NON_ORDERED_TDMR", (1,)),
     "in descending order": (lambda infos: infos[::-1], "TDX_NON_ORDERED_TDMR", (1,)),
     "overlapping": (changed(1, base=2 * GIB), "TDX_NON_ORDERED_TDMR", (1,)),
     "the same twice": (lambda infos: [infos[0], infos[0]], "TDX_NON_ORDERED_TDMR", (1,)),
@@ -114,6 +119,11 @@ REFUSED: dict[str, tuple[Change, str, tuple[int, ...]]] = {
     "PAMT with a KeyID": (with_pamt(0, PT_1GB, base=1 << 40), "TDX_INVALID_PAMT", (0, PT_1GB)),
     "PAMT that ends with a KeyID": (with_pamt(0, PT_1GB, size=1 << 40), "TDX_INVALID_PAMT", (0, PT_1GB)),
     "PAMT that wraps": (with_pamt(0, PT_1GB, base=U64 - PAGE + 1, size=2 * PAGE), "TDX_INVALID_PAMT", (0, PT_1GB)),
+    "PAMT that wraps to low memory": (
+        with_pamt(0, PT_1GB, base=2 * PAGE, size=(1 << 64) - PAGE),
+        "TDX_INVALID_PAMT",
+        (0, PT_1GB),
+    ),
     "PAMT of 4K pages too small": (with_pamt(1, PT_4KB, size=4 * MIB - PAGE), "TDX_INVALID_PAMT", (1, PT_4KB)),
     "PAMT of 2M pages too small": (with_pamt(0, PT_2MB, size=5 * PAGE), "TDX_INVALID_PAMT", (0, PT_2MB)),
     "no PAMT": (with_pamt(0, PT_1GB, size=0), "TDX_INVALID_PAMT", (0, PT_1GB)),
@@ -180,6 +190,13 @@ def test_cmrs_without_a_gap_are_one() -> None:
 def test_pamts_grow_with_their_entries() -> None:
     wider = replace(LIMITS, pamt_entry_sizes=(32, 16, 16))
     assert refusal_of(tdmrs(), wider) == STATUS_CODES["TDX_INVALID_PAMT"]
+
+
+def test_a_pamt_without_entries_still_has_a_place() -> None:
+    none = replace(LIMITS, pamt_entry_sizes=(16, 16, 0))
+    assert refusal_of(with_pamt(0, PT_1GB, size=0)(tdmrs()), none) == 0
+    beyond = with_pamt(0, PT_1GB, base=1 << 40, size=0)(tdmrs())
+    assert refusal_of(beyond, none) == STATUS_CODES["TDX_INVALID_PAMT"] + (PT_1GB << 8)
 
 
 def test_the_bytes_of_a_tdmr_info() -> None:
