@@ -9,7 +9,7 @@ from __future__ import annotations
 import array
 import functools
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,7 @@ _MEMBER = struct.Struct("<III")  # name_off, type, offset
 
 # include/uapi/linux/btf.h, BTF_KIND_*: what follows struct btf_type, in bytes: always, and per vlen.
 _STRUCT, _UNION = 4, 5
+_FUNC = 12  # its type is a FUNC_PROTO, whose type is what is returned
 _MODIFIERS = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type_tag
 _FOLLOWS: Mapping[int, tuple[int, int]] = {
     1: (4, 0),  # INT
@@ -41,7 +42,7 @@ _FOLLOWS: Mapping[int, tuple[int, int]] = {
     9: (0, 0),  # VOLATILE
     10: (0, 0),  # CONST
     11: (0, 0),  # RESTRICT
-    12: (0, 0),  # FUNC
+    _FUNC: (0, 0),
     13: (0, 8),  # FUNC_PROTO
     14: (4, 0),  # VAR
     15: (0, 12),  # DATASEC
@@ -99,6 +100,17 @@ class Btf:
             bits += found.bit
             at = self._composite(found.type)
         return bits // 8
+
+    def void_functions(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the functions `names` that return nothing; a function that BTF does not know is none."""
+        found = set()
+        for at in self._starts[1:]:
+            if self._types[at + 7] & 0x1F != _FUNC:
+                continue
+            one = self._type(at)
+            if one.name in names and self._type(self._starts[one.target]).target == 0:
+                found.add(one.name)
+        return frozenset(found)
 
     def _structure(self, name: str) -> int:
         for at in self._starts[1:]:
@@ -165,6 +177,11 @@ def offsets(kernel: Kernel, wanted: Mapping[str, Iterable[str]]) -> dict[str, di
         return {name: {field: btf.offset(name, field) for field in fields} for name, fields in wanted.items()}
     except (LookupError, ValueError) as error:
         raise HostFault(f"kernel {kernel.spec} ({kernel.release}): {error}") from error
+
+
+def void_functions(kernel: Kernel, names: Collection[str]) -> frozenset[str]:
+    """Those of the kernel's own functions `names` that return nothing. Raises HostFault for a kernel without BTF."""
+    return _of_image(kernel.image).void_functions(names)
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from harness.errors import HostFault
-from harness.kernels.btf import offsets
+from harness.kernels.btf import offsets, void_functions
 from harness.kernels.model import Kernel
 from harness.platform.link import GuestMemory, Platform, Probe
 from harness.probes.addresses import NoFunction, SymbolTable
@@ -86,6 +86,7 @@ class FunctionProbes:
     rest: list[KernelProbe] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     fetches: dict[str, dict[str, Fetch]] = field(default_factory=dict)  # of every probe that is not in `rest`
+    void: frozenset[str] = frozenset()  # probes on functions that return nothing
     _of_modules: dict[str, list[KernelProbe]] = field(default_factory=dict)
     _in_modules: dict[int, tuple[str, int]] = field(default_factory=dict)  # probe's number -> module, address
 
@@ -100,6 +101,8 @@ class FunctionProbes:
         made.tell_kernel()
         for probe in probes:
             made.add(probe)
+        void = void_functions(kernel, {probe.symbol for probe in probes if not probe.module})
+        made.void = frozenset(probe.name for probe in probes if probe.symbol in void)
         return made
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,8 +32,8 @@ class PlatformTrace:
     lost: dict[int, int] = field(default_factory=dict)  # boot -> lines that are missing from the file
 
 
-def parse_platform(lines: Iterable[str], fetches: Fetches) -> PlatformTrace:
-    """Parses the plugin's file.
+def parse_platform(lines: Iterable[str], fetches: Fetches, void: Collection[str] = ()) -> PlatformTrace:
+    """Parses the plugin's file. `void` are functions that return nothing: what RAX has then is no value.
 
     Left out are the firmware before the first kernel (boot 0) and whatever a crash kernel does: it is another start
     of a kernel in the same boot, with a clock of its own, and would pass for the kernel that crashed.
@@ -56,7 +56,8 @@ def parse_platform(lines: Iterable[str], fetches: Fetches) -> PlatformTrace:
             continue
         # After a reset the clock's memory is not mapped, and reads as 0.
         clock = max(clock, raw["counter"])
-        trace.events.append(_event(raw, clock, fetches))
+        event = _event(raw, clock, fetches)
+        trace.events.append(dataclasses.replace(event, ret=None) if event.name in void else event)
     return trace
 
 

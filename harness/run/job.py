@@ -226,7 +226,7 @@ class Run:
         """The tracer's events and the platform's, in one order."""
         path = self.folder.path / PLATFORM_LOG
         lines = path.read_text().splitlines() if path.exists() else ()
-        platform = parse_platform(lines, functions.fetches)
+        platform = parse_platform(lines, functions.fetches, functions.void)
         self._meta |= {"by_platform": [*functions.armed, *PLATFORM_EVENTS], "lost_by_platform": platform.lost}
         return merge(events, platform.events)
 

@@ -20,7 +20,7 @@ from harness.kernels.btf import Btf, offsets
 from harness.kernels.vmlinux import extract_vmlinux
 from tests.kernels.images import bzimage
 
-INT, PTR, STRUCT, UNION, TYPEDEF, CONST, ENUM64 = 1, 2, 4, 5, 8, 10, 19
+INT, PTR, STRUCT, UNION, TYPEDEF, CONST, FUNC, FUNC_PROTO, ENUM64 = 1, 2, 4, 5, 8, 10, 12, 13, 19
 
 
 class Types:
@@ -66,6 +66,8 @@ def btf() -> Btf:
     pointer = types.add(PTR, "", inner)
     types.struct("outer", ("x", number, 0), ("", union, 128), ("to", pointer, 512), ("in", alias, 96))
     types.struct("bits", ("flag", number, 1 << 24 | 33), ("whole", number, 64), flag=1)
+    types.add(FUNC, "gives", types.add(FUNC_PROTO, "", number))
+    types.add(FUNC, "does", types.add(FUNC_PROTO, "", 0))
     return Btf(types.bytes())
 
 
@@ -122,6 +124,10 @@ def test_kernel_without_btf(tmp_path: Path) -> None:
     with pytest.raises(HostFault, match="fields of its structures") as caught:
         offsets(kernel, {"task_struct": ["comm"]})
     assert "CONFIG_DEBUG_INFO_BTF" in caught.value.hint
+
+
+def test_functions_that_return_nothing(btf: Btf) -> None:
+    assert btf.void_functions({"gives", "does", "unknown"}) == {"does"}
 
 
 WANTED = {"task_struct": ["comm", "pid"], "module": ["name", "kallsyms"], "mod_kallsyms": ["symtab", "num_symtab"]}

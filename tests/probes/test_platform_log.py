@@ -31,6 +31,12 @@ def test_an_event_has_its_task_arguments_and_return_value() -> None:
     assert event == Event(1, 9, 2, "platform", "kvm_online_cpu", "return", "cpuhp/2", 25, {}, -5)
 
 
+def test_a_function_that_returns_nothing_has_no_value() -> None:
+    raw = {"name": "register_syscore", "phase": "return", "ret": -131391569968640}
+    assert parse_platform(lines(raw), {}, {"register_syscore"}).events[0].ret is None
+    assert parse_platform(lines(raw), {}, {"misc_register"}).events[0].ret == -131391569968640
+
+
 def test_arguments_read_as_the_scenario_asked_for_them() -> None:
     raw = {"name": "f", "phase": "call", "args": {"target": "0xfffffffe", "other": "0x10"}}
     (event,) = parse_platform(lines(raw), {"f": {"target": Fetch("r:rdi:4", "s32")}}).events
