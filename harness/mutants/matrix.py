@@ -123,7 +123,9 @@ def plan(
             progress.note(f"mutant {mutant.id} is left out: it shows only on {', '.join(mutant.engines)}")
             continue
         chosen = [scenario for scenario in scenarios if every or _applies(scenario, mutant)]
-        planned.append((mutant, [Trial(scenario, _engine(mutant, scenario, tools)) for scenario in chosen]))
+        trials = [Trial(scenario, _engine(mutant, scenario, tools)) for scenario in chosen]
+        # A scenario for SVM says nothing of a mutant that shows on VMX only.
+        planned.append((mutant, [trial for trial in trials if not trial.engine.lacks(trial.scenario.machine)]))
     return planned
 
 

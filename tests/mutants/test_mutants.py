@@ -86,6 +86,14 @@ def test_plan() -> None:
     assert planned(every=True) == {"h": 1, "a": 1, "b": 1}
 
 
+def test_plan_leaves_out_a_scenario_that_needs_what_the_engine_lacks() -> None:
+    for_svm, for_any = (
+        load_scenario(PROJECT / "scenarios" / f"{name}.yaml") for name in ("failed-enable", "hotplug")
+    )
+    [(_, trials)] = plan([MUTANT], [for_svm, for_any], Tools("tcg-vmx"), every=True)
+    assert [trial.scenario for trial in trials] == [for_any]
+
+
 @pytest.mark.boot
 def test_a_mutant_is_built_and_killed_by_its_claim_and_the_unpatched_kernel_is_confirmed(tmp_path: Path) -> None:
     harness = Path(sys.executable).with_name("harness")
