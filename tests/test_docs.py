@@ -31,6 +31,7 @@ from harness.scenario.functions import REAL_NAMES, Vendor, real_name
 from harness.scenario.load import REQUIRED_KEYS, TOP_KEYS, build_scenario
 from harness.scenario.machine import CpuSection, MachineSection, TdxFault, TdxSection
 from harness.scenario.model import Claim, ClaimUse, Point, Probe
+from harness.scenario.platform_events import PLATFORM_EVENTS
 from harness.scenario.steps import ACTOR_KINDS, STEP_KINDS, GuestStep, Step
 from harness.scenario.yaml_file import parse_yaml
 
@@ -125,6 +126,11 @@ def test_table_has_exactly_these_rows(heading: str, expected: set[str]) -> None:
     found = first_column(heading)
     assert set(found) == expected
     assert len(found) == len(expected), "a row stands twice"
+
+
+def test_every_event_of_the_platform_is_documented_with_its_arguments() -> None:
+    found = {name: tuple(codes(row[1])) for row in tables()["platform event"] for name in codes(row[0])}
+    assert found == dict(PLATFORM_EVENTS)
 
 
 def test_required_keys_are_said_to_be() -> None:
