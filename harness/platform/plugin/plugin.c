@@ -417,6 +417,20 @@ static void on_instruction(unsigned int index, void *userdata)
 		handlers[insn.op](vcpu, &insn, pc);
 }
 
+/* RDMSR and WRMSR, which a kernel executes at every tick of its timer: mostly of MSRs that are TCG's. */
+static void on_msr_access(unsigned int index, void *userdata)
+{
+	struct vcpu *vcpu = &platform.vcpus[index];
+	uint32_t msr = (uint32_t)cpu_get(&vcpu->cpu, RCX);
+	bool ours;
+
+	pthread_mutex_lock(&platform.lock);
+	ours = msr_find(&vcpu->msrs, msr);
+	pthread_mutex_unlock(&platform.lock);
+	if (ours)
+		on_instruction(index, userdata);
+}
+
 static void emit_reset(struct vcpu *vcpu, const char *name, bool was_root)
 {
 	struct event event = event_point(name);
@@ -575,18 +589,21 @@ static void instrument(struct qemu_plugin_insn *insn, qemu_plugin_vcpu_udata_cb_
 	qemu_plugin_register_vcpu_insn_exec_cb(insn, callback, QEMU_PLUGIN_CB_RW_REGS_PC, (void *)(uintptr_t)pc);
 }
 
-/* Whether the instruction may be one that the platform executes; its bytes may be incomplete. */
-static bool may_be_ours(const struct qemu_plugin_insn *insn)
+/* The callback of an instruction that the platform may have to execute, NULL for all others. */
+static qemu_plugin_vcpu_udata_cb_t callback_of(const struct qemu_plugin_insn *insn)
 {
 	uint8_t bytes[X86_MAX_LENGTH];
 	size_t size = qemu_plugin_insn_data(insn, bytes, sizeof(bytes));
 	struct insn decoded;
 
 	switch (x86_decode(bytes, size, &decoded)) {
-	case DECODED: return handlers[decoded.op];
-	case DECODED_SHORT: return true;
-	default: return false;
+	case DECODED_SHORT: return on_instruction;
+	case DECODED_OTHER: return NULL;
+	case DECODED: break;
 	}
+	if (decoded.op == OP_RDMSR || decoded.op == OP_WRMSR)
+		return on_msr_access;
+	return handlers[decoded.op] ? on_instruction : NULL;
 }
 
 static void on_translation(struct qemu_plugin_tb *tb, void *userdata)
@@ -597,6 +614,7 @@ static void on_translation(struct qemu_plugin_tb *tb, void *userdata)
 	for (size_t i = 0; i < count; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 		uint64_t pc = qemu_plugin_insn_vaddr(insn);
+		qemu_plugin_vcpu_udata_cb_t callback = callback_of(insn);
 
 		if (pc == RESET_VECTOR)
 			instrument(insn, on_reset_vector, pc);
@@ -605,8 +623,8 @@ static void on_translation(struct qemu_plugin_tb *tb, void *userdata)
 			instrument(insn, on_sipi, pc);
 		if (probes_watched(&platform.probes, pc))
 			instrument(insn, on_watched, pc);
-		if (may_be_ours(insn))
-			instrument(insn, on_instruction, pc);
+		if (callback)
+			instrument(insn, callback, pc);
 	}
 }
 

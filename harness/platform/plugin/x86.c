@@ -246,12 +246,17 @@ enum decoded x86_decode(const uint8_t *bytes, size_t size, struct insn *insn)
 	struct cursor cursor = {.bytes = bytes, .size = size < X86_MAX_LENGTH ? size : X86_MAX_LENGTH};
 	struct prefixes prefixes;
 	uint8_t opcode = next_opcode(&cursor, &prefixes);
+	bool conditional_jump = (opcode & 0xf0) == 0x70;
 
+	/* Nearly all instructions end here: the translator asks about each of them. */
+	insn->op = OP_OTHER;
+	if (opcode != 0x0f && !conditional_jump && !cursor.overrun)
+		return DECODED_OTHER;
 	*insn = (struct insn){.op = OP_OTHER, .rm = {.reg = REG_NONE, .base = REG_NONE, .index = REG_NONE,
 						     .segment = REG_NONE}};
 	if (opcode == 0x0f) {
 		insn->op = decode_0f(&cursor, &prefixes, insn);
-	} else if ((opcode & 0xf0) == 0x70) {
+	} else if (conditional_jump) {
 		insn->op = OP_JCC;
 		insn->condition = opcode & 0xf;
 		insn->relative = next_signed(&cursor, 1);
