@@ -11,6 +11,14 @@
 #define REVISION_MASK 0x7fffffffu
 #define MISC_VMWRITE_ANY_FIELD (1u << 29)
 
+#define CAP_EPT_4_LEVELS (1ull << 6)
+#define CAP_EPT_5_LEVELS (1ull << 7)
+#define CAP_EPT_UC (1ull << 8)
+#define CAP_EPT_WB (1ull << 14)
+#define CAP_EPT_ACCESSED_DIRTY (1ull << 21)
+#define EPTP_ACCESSED_DIRTY (1ull << 6)
+#define EPTP_RESERVED 0xf80ull
+
 #define CAP_INVEPT (1ull << 20)
 #define CAP_INVEPT_TYPE(type) (1ull << (24 + (type)))	/* types 1, 2 */
 #define CAP_INVVPID (1ull << 32)
@@ -218,6 +226,18 @@ static struct outcome vmwrite(const struct context *c)
 	return succeed;
 }
 
+/* SDM vol. 3, 27.2.1.1: what VM entry wants of the EPT pointer. */
+static bool eptp_valid(uint64_t eptp, uint64_t cap)
+{
+	uint64_t type = eptp & 7, levels = (eptp >> 3 & 7) + 1;
+	bool type_supported = (type == 0 && cap & CAP_EPT_UC) || (type == 6 && cap & CAP_EPT_WB);
+	bool levels_supported = (levels == 4 && cap & CAP_EPT_4_LEVELS) || (levels == 5 && cap & CAP_EPT_5_LEVELS);
+
+	if (eptp & EPTP_ACCESSED_DIRTY && !(cap & CAP_EPT_ACCESSED_DIRTY))
+		return false;
+	return type_supported && levels_supported && !(eptp & EPTP_RESERVED) && !(eptp >> PHYSICAL_BITS);
+}
+
 /* TCG has no translations tagged by EPTP or VPID: after the checks there is nothing to invalidate. */
 static struct outcome invept(const struct context *c)
 {
@@ -230,7 +250,7 @@ static struct outcome invept(const struct context *c)
 		return gp;
 	if (type < 1 || type > 2 || !(cap & CAP_INVEPT_TYPE(type)))
 		return fail(c, VMX_ERROR_INVALIDATION_OPERAND);
-	if (type == 1 && (descriptor[0] >> PHYSICAL_BITS || descriptor[1]))
+	if (type == 1 && !eptp_valid(descriptor[0], cap))
 		return fail(c, VMX_ERROR_INVALIDATION_OPERAND);
 	return succeed;
 }

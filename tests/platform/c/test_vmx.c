@@ -302,7 +302,11 @@ static void test_invept(void)
 	CHECK_EQUAL(invalidate(OP_INVEPT, 1, 0x701e, 0).kind, OUTCOME_SUCCEED);
 	CHECK_EQUAL(error_of(invalidate(OP_INVEPT, 0, 0, 0)), VMX_ERROR_INVALIDATION_OPERAND);
 	CHECK_EQUAL(error_of(invalidate(OP_INVEPT, 3, 0, 0)), VMX_ERROR_INVALIDATION_OPERAND);
-	CHECK_EQUAL(error_of(invalidate(OP_INVEPT, 1, 1ull << 40, 0)), VMX_ERROR_INVALIDATION_OPERAND);
+	const uint64_t bad[] = {1ull << 40 | 0x1e, 0x701f, 0x7016, 0x7026, 0x709e, 0};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK_EQUAL(error_of(invalidate(OP_INVEPT, 1, bad[i], 0)), VMX_ERROR_INVALIDATION_OPERAND);
+	CHECK_EQUAL(invalidate(OP_INVEPT, 1, 0x705e, 0).kind, OUTCOME_SUCCEED);	/* accessed and dirty flags */
 	msr_define(&msrs, MSR_VMX_EPT_VPID_CAP, 0x00000f0100000000);
 	CHECK_EQUAL(invalidate(OP_INVEPT, 2, 0, 0).kind, OUTCOME_UD);
 	CHECK_EQUAL(invalidate(OP_INVVPID, 2, 0, 0).kind, OUTCOME_SUCCEED);
