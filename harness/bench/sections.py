@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from harness.bench import guests, images, modules, virtme
+from harness.bench import guests, images, modules, platform, virtme
 from harness.bench.setup import Setup
 from harness.bench.turns import Section, Wanted
 
@@ -28,9 +28,16 @@ def _modules(setup: Setup) -> Section:
     return Section("modules", [modules.ModuleRebuild(setup)], [ratio], run_s=1200.0)
 
 
+def _platform(setup: Setup) -> Section:
+    boots = [platform.Boot(setup, platform.WITH), platform.Boot(setup, platform.WITHOUT)]
+    ratio = Wanted("with / without the plugin", platform.WITH, platform.WITHOUT, target=1.15)
+    return Section("platform", [*boots, platform.Events(setup), platform.Seamcalls(setup)], [ratio])
+
+
 SECTIONS: Mapping[str, Callable[[Setup], Section]] = {
     "boot": _boot,
     "virtme-ng": _virtme,
     "image": _image,
     "modules": _modules,
+    "platform": _platform,
 }
