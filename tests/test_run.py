@@ -112,6 +112,32 @@ def test_a_wrong_order_is_violated_by_the_pair_of_events_and_judged_so_again(
     assert (again.verdict, again.findings[0].events) == (verdict.verdict, failed.events)
 
 
+def test_the_emulated_platform_traces_functions_and_the_kernel_its_steps(qemu: Qemu) -> None:
+    result = run(PROJECT / "scenarios" / "load-unload.yaml", K612, by_name("tcg-vmx", ""), qemu)
+    assert result.exit is Exit.CONFIRMED, [
+        found.text for claim in result.judgement.claims for found in claim.findings
+    ]
+    record = load_record(result.folder)
+    assert {"vmxon", "kvm_online_cpu", "misc_register"} <= record.by_platform and not record.lost_by_platform
+    assert {event.source for event in record.events if event.name == "kvm_online_cpu"} == {"platform"}
+    # Both sources in one order: on each CPU, the step's mark, the kernel's tracepoint, the function, the instruction.
+    names = [event.name for event in record.events if event.cpu == 2 and event.task == "cpuhp/2"]
+    enter = names.index("cpuhp_enter")
+    assert names[enter : enter + 2] == ["cpuhp_enter", "kvm_online_cpu"]
+    assert names.index("vendor_enable") < names.index("vmxon")
+    assert [event.seq for event in record.events] == list(range(1, len(record.events) + 1))
+
+
+def test_a_function_that_is_not_there_is_refused_before_the_emulated_platform_boots(
+    tmp_path: Path, qemu: Qemu
+) -> None:
+    path = scenario_file(tmp_path, "trace: [no_such_function]\nsteps: [run: 'true']\nexpect: [exit: {run: OK}]\n")
+    with pytest.raises(ScenarioError, match=r"own.yaml:5: .*cannot trace no_such_function: there is no function"):
+        run(path, K612, by_name("tcg-vmx", ""), qemu)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert not (folder / "console.log").exists()
+
+
 def test_actors_run_beside_the_steps_and_give_their_errno(tmp_path: Path, engine: Engine, qemu: Qemu) -> None:
     body = (
         "actors:\n  slow: {run: 'sleep 5', cpu: 1}\n  second: {load: kvm_vendor}\n"

@@ -10,13 +10,14 @@ from elftools.elf.elffile import ELFFile
 
 from harness.images.modules import ModuleTree
 from harness.kernels.model import Kernel
+from harness.probes.addresses import base_name
 
 _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, shndx, value, size
 _STT_FUNC = 2
 
 
 def module_of(functions: Iterable[str], kernel: Kernel, modules: Iterable[str]) -> Mapping[str, str]:
-    """For each of `functions` the one of `modules` that defines it; functions of none are left out."""
+    """For each of `functions` the one of `modules` that has it, or a copy of it; functions of none are left out."""
     wanted = set(functions)
     tree = ModuleTree(kernel)
     found: dict[str, str] = {}
@@ -25,7 +26,8 @@ def module_of(functions: Iterable[str], kernel: Kernel, modules: Iterable[str]) 
             continue
         for module in tree.resolve([name]):
             if module.name == name:
-                found |= dict.fromkeys(wanted & function_names(module.read()), name)
+                names = function_names(module.read())
+                found |= dict.fromkeys(wanted & {*names, *map(base_name, names)}, name)
     return found
 
 

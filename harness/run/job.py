@@ -171,6 +171,7 @@ class Run:
             return Tracer(self.probes, self.folder.path)
         assert self.symbols is not None  # run_job looked them up for this engine
         self._functions = FunctionProbes.on(platform, self.kernel, self.symbols, self.probes)
+        self._require_traceable(self._functions.refused)
         return Tracer(self._functions.rest, self.folder.path, self._functions)
 
     def _spec(self, steps: list[Step]) -> MachineSpec:
@@ -188,18 +189,24 @@ class Run:
             platform=section.platform(),
         )
 
+    def _require_traceable(self, refused: dict[str, str]) -> None:
+        """Raises ScenarioError for a probe that the kernel cannot have.
+
+        A patch may have removed or inlined a function: then its expectations are unseen, which is no mistake of the
+        scenario's.
+        """
+        for probe in self.scenario.probes_on(str(self.kernel.version), self.job.engine.extension.name):
+            if probe.name in refused and not self.job.options.patches:
+                what = f"kernel {self.kernel.release} cannot trace {probe.name}: {refused[probe.name]}"
+                raise probe_error(self.scenario, probe, what)
+
     def _booted(self, session: Session, refused: dict[str, str]) -> None:
         """Notes what the first boot found; an unknown function is the scenario's fault."""
         if session.machine.boot.number > 1:
             # What one boot could not trace proves nothing by its absence.
             self._meta["armed"] = [name for name in self._meta["armed"] if name not in refused]
             return
-        for probe in self.scenario.probes_on(str(self.kernel.version), self.job.engine.extension.name):
-            # A patch may have removed or inlined a function: then its expectations are unseen, which is no mistake
-            # of the scenario's.
-            if probe.name in refused and not self.job.options.patches:
-                what = f"kernel {self.kernel.release} cannot trace {probe.name}: {refused[probe.name]}"
-                raise probe_error(self.scenario, probe, what)
+        self._require_traceable(refused)
         self._meta |= {
             "online": list(session.online),
             "armed": [probe.name for probe in self.probes if probe.name not in refused],
