@@ -52,6 +52,7 @@ error: action=report
 info: action=ignore
 debug: action=ignore
 clock: sync=none, time0=1700000000
+sound: waveoutdrv=dummy
 speaker: enabled=0
 """
 

@@ -2,7 +2,7 @@
 /*
  * vmx_probe - what each VMX instruction answers in each situation.
  *
- * Loading it runs the steps below in their order, on one CPU with interrupts
+ * Loading it runs the steps below in their order, on CPU 0 with interrupts
  * off, and prints one line per step into the kernel log:
  *
  *	vmx_probe: 17 VMXON in VMX operation: VMfailValid 15
@@ -15,10 +15,10 @@
  * VMX must be off: kvm_intel is not loaded. The CPU is left as it was found.
  */
 #include <linux/init.h>
-#include <linux/irqflags.h>
 #include <linux/kernel.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/smp.h>
 #include <asm/asm.h>
 #include <asm/io.h>
 #include <asm/msr.h>
@@ -442,11 +442,9 @@ static u64 read_error(void)
 	return error;
 }
 
-static void run_steps(void)
+/* Called with interrupts off. */
+static void run_steps(void *unused)
 {
-	unsigned long flags;
-
-	local_irq_save(flags);
 	cr0 = read_cr0();
 	cr4 = native_read_cr4();
 	for (int i = 0; i < ARRAY_SIZE(steps); i++) {
@@ -454,7 +452,6 @@ static void run_steps(void)
 		if (!answers[i].fault && answers[i].zero && !answers[i].carry)
 			answers[i].error = read_error();
 	}
-	local_irq_restore(flags);
 }
 
 static const char *vmcs_name(u64 pointer)
@@ -530,8 +527,10 @@ static int __init vmx_probe_init(void)
 	}
 	pointers[MISALIGNED] = pointers[FIRST] + 8;
 	pointers[BEYOND] = 1ULL << 60;
-	run_steps();
-	print_answers();
+	/* Always CPU 0: Bochs 2.7 knows only there which fields it does not have. */
+	error = smp_call_function_single(0, run_steps, NULL, true);
+	if (!error)
+		print_answers();
 out:
 	for (int i = 0; i < PAGES; i++)
 		free_page((unsigned long)pages[i]);
