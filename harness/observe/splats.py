@@ -81,13 +81,14 @@ _GOES_ON = {
 _NEXT_REPORT = re.compile(r"-\[ cut here \]-")
 
 _END_OF_REPORT = re.compile(r"---\[ end (?:trace|Kernel panic)|</TASK>")
+_LONGEST_TEXT = 3  # lines between a report's first one and its header
 _LONGEST_REPORT = 60  # lines; a WARNING with its registers and a deep stack has some 45
 _TIMESTAMP = re.compile(r"^(?:<\d+>)?\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])? ?")
 
 
 @dataclass(frozen=True)
 class Splat:
-    """One report: its kind, its first line without the time stamp, where it begins, and all its lines."""
+    """One report: its kind, its header without the time stamp, where that is, and all its lines."""
 
     kind: str
     title: str
@@ -115,10 +116,18 @@ def find_splats(log: Sequence[str]) -> list[Splat]:
             index += 1
             continue
         end = _end_of_report(log, index, kind)
-        excerpt = tuple(message(line) for line in log[index:end])
-        splats.append(Splat(kind, excerpt[0], index, excerpt))
+        excerpt = tuple(message(line) for line in log[_begin_of_report(log, index) : end])
+        splats.append(Splat(kind, message(log[index]), index, excerpt))
         index = end
     return splats
+
+
+def _begin_of_report(log: Sequence[str], header: int) -> int:
+    """Where a report begins that has its header at `header`: WARN(…, "text") says its text first (kernel/panic.c)."""
+    for index in range(header - 1, max(-1, header - 1 - _LONGEST_TEXT), -1):
+        if _NEXT_REPORT.search(log[index]):
+            return index + 1
+    return header
 
 
 def _kind_of(text: str) -> str | None:

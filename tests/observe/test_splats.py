@@ -146,3 +146,19 @@ def test_what_is_corrupt_stands_before_its_own_report() -> None:
 def test_a_starved_vcpu_may_stall_but_does_not_oops() -> None:
     stall, oops = find_splats(["rcu: INFO: rcu_preempt self-detected stall on CPU", "Oops: 0000 [#1] SMP"])
     assert (stall.sure, oops.sure) == (False, True)
+
+
+def test_what_a_warning_is_about_stands_before_its_header() -> None:
+    (splat,) = find_splats(
+        [
+            "[ 0.9] another message",
+            "[ 1.0] ------------[ cut here ]------------",
+            "[ 1.0] VMXON faulted, MSR_IA32_FEAT_CTL (0x3a) = 0x1",
+            "[ 1.1] WARNING: arch/x86/virt/hw.c:87 at x86_vmx_enable_virtualization_cpu+0xbc/0xd8, CPU#1: cpuhp/1/19",
+            "[ 1.2] RIP: 0010:x86_vmx_enable_virtualization_cpu+0xbc/0xd8",
+            "[ 1.3] ---[ end trace 0000000000000000 ]---",
+        ]
+    )
+    assert splat.excerpt[0] == "VMXON faulted, MSR_IA32_FEAT_CTL (0x3a) = 0x1"
+    assert splat.title.startswith("WARNING: arch/x86/virt/hw.c:87")
+    assert splat.line == 3
