@@ -83,6 +83,17 @@ def test_emulated_vmx_is_an_intel_cpu_over_tcg_s_features() -> None:
     assert "GenuineIntel" not in words(MachineSpec()), "the other engines keep the vendor that their extension needs"
 
 
+def test_the_platform_s_plugin_is_loaded_by_the_harness_and_left_out_of_the_script() -> None:
+    wiring = inherited(5, 7, ("-plugin", "/c/platform.so,fd=9"))
+    assert "-plugin /c/platform.so,fd=9 " in shlex.join(
+        argv(QEMU, groups(MachineSpec(), VMX, FILES, Path("/run"), wiring))
+    )
+    by_hand = script(QEMU, groups(MachineSpec(), VMX, FILES, Path("/run"), BY_HAND))
+    assert "-plugin" not in by_hand
+    assert "#   left out here: the plugin with VMX and TDX" in by_hand
+    assert "\n   \\" not in by_hand, "no empty line in the command"
+
+
 def test_emulated_cpus_without_vmx_inherit_the_rest() -> None:
     line = words(MachineSpec(cpus=4, sockets=2, without_virt=1), engine=VMX)
     assert "-device max-x86_64-cpu,socket-id=1,core-id=1,thread-id=0,vmx=off" in line
