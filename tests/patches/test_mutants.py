@@ -10,6 +10,7 @@ import pytest
 from harness.machine.engine import ENGINES
 from harness.mutants.mutant import MUTANTS, load_mutant
 from harness.paths import PROJECT
+from harness.scenario.load import load_scenario, scenario_files
 
 PATCHES = sorted(MUTANTS.glob("*/*.patch"))
 ROW = re.compile(r"^\| `(?P<id>[a-z0-9-]+)` \| (?P<claims>[a-z0-9, -]+) \|", re.MULTILINE)
@@ -38,6 +39,18 @@ def test_touches_only_what_is_built_for_it(patch: Path) -> None:
 
 def test_ids_are_unique_over_all_kernels() -> None:
     assert len({patch.stem for patch in PATCHES}) == len(PATCHES)
+
+
+def test_each_mutant_s_claims_have_a_scenario_on_its_kernel() -> None:
+    scenarios = [load_scenario(path) for path in scenario_files()]
+    undecided = {}
+    for mutant in map(load_mutant, PATCHES):
+        decided = {
+            use.claim.id for found in scenarios if set(mutant.kernels) & set(found.kernels) for use in found.claims
+        }
+        if not set(mutant.claims) & decided:
+            undecided[mutant.id] = mutant.claims
+    assert undecided == {}
 
 
 def test_every_mutant_has_a_row_with_its_claims() -> None:
