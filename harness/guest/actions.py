@@ -6,6 +6,8 @@ Exceptions are for what ends the run: a dead kernel, a dead host, something that
 
 from __future__ import annotations
 
+import contextlib
+import re
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -14,6 +16,7 @@ from harness.errors import NotExercised
 from harness.guest.outcome import FAILED, OK
 from harness.guest.session import Session, guestctl_reply, parse_cpu_list, pinned, quoted
 from harness.guest.ssh import Background, CommandResult
+from harness.machine.ending import GuestOutOfReach
 from harness.machine.state import State
 from harness.scenario.check import asleep_sample
 from harness.scenario.kinds import kernel_errno
@@ -261,13 +264,24 @@ def _(step: Halt, session: Session, deadline: Deadline) -> Result:
     return Result()
 
 
+# kernel/kexec_core.c says this last, with the old kernel's tracing already at its end.
+_KEXEC_JUMPS = re.compile("Starting new kernel")
+_LOOK_S = 0.05
+
+
 @perform.register
 def _(step: Kexec, session: Session, deadline: Deadline) -> Result:
     machine = session.machine
     machine.announce_boot(deadline)
-    session.start_marked(step.id, pinned(step, command(step, session)), deadline)
-    # kernel/kexec_core.c says this last, with the old kernel's tracing already at its end.
-    machine.wait_console(r"kexec_core: Starting new kernel|Starting new kernel", deadline)
+    jump = session.start_marked(step.id, pinned(step, command(step, session)), deadline)
+    while machine.console.find(_KEXEC_JUMPS, machine.boot.console) is None:
+        machine.check()
+        # The server's last words may get lost on the way down: that says nothing yet.
+        with contextlib.suppress(GuestOutOfReach):
+            if (refused := jump.poll(deadline)) is not None:
+                return Result(FAILED, f"exit status {refused.status}: {refused.output.strip()}")
+        deadline.check("the kernel neither refused the kexec nor jumped")
+        deadline.pause(_LOOK_S)
     machine.begin_boot()
     return Result()
 
