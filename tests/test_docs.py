@@ -21,8 +21,10 @@ from harness.guest.actions import command, perform
 from harness.judge.findings import _find
 from harness.observe.sample import ABSENT, Sample
 from harness.paths import PROJECT
-from harness.platform.cpu import CONTROLS
-from harness.platform.tdx import Layout, ModuleConfig, TdxModule
+from harness.platform import build
+from harness.platform.cpu import CAPABILITIES, CONTROLS
+from harness.platform.tdx import Layout, ModuleConfig, TdxModule, leaf_name
+from harness.platform.tdx.module import _ENTRIES
 from harness.probes.event import same_value
 from harness.run import Steps
 from harness.scenario.check import STANDARD_EVENTS, STANDARD_SAMPLES, asleep_sample
@@ -34,8 +36,10 @@ from harness.scenario.model import Claim, ClaimUse, Point, Probe
 from harness.scenario.platform_events import PLATFORM_EVENTS
 from harness.scenario.steps import ACTOR_KINDS, STEP_KINDS, GuestStep, Step
 from harness.scenario.yaml_file import parse_yaml
+from tests.bochs.test_second_opinion import EXPLAINED
 
 SCENARIOS = PROJECT / "docs" / "scenarios.md"
+FIDELITY = PROJECT / "docs" / "fidelity.md"
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
 SAMPLE = PROJECT / "tests" / "data" / "sample.json"  # vm-open of scenarios/demo.yaml on Debian 6.12.95
 
@@ -71,11 +75,11 @@ Row = tuple[str, ...]
 
 
 @cache
-def tables() -> Mapping[str, tuple[Row, ...]]:
-    """The tables of docs/scenarios.md by the heading of their first column; rows without the heading."""
+def tables(document: Path = SCENARIOS) -> Mapping[str, tuple[Row, ...]]:
+    """The tables of a document by the heading of their first column; rows without the heading."""
     found: dict[str, list[Row]] = {}
     rows: list[Row] | None = None
-    for line in SCENARIOS.read_text().splitlines():
+    for line in document.read_text().splitlines():
         if not line.startswith("|"):
             rows = None
             continue
@@ -279,6 +283,40 @@ def test_expectation_examples_load(kind: str, example: str) -> None:
 @pytest.mark.parametrize("selector", first_column("selector"))
 def test_selector_examples_load(selector: str) -> None:
     load(f"expect:\n  - count: {{event: {selector}, min: 1}}\n", example_scenario())
+
+
+@pytest.mark.parametrize("fault", tables()["fault"], ids=lambda row: row[0])
+def test_fault_examples_load(fault: Row) -> None:
+    load(f"machine: {{virt: vmx, {codes(fault[1])[0]}}}", AROUND)
+
+
+# --- what is said of the emulated platform ----------------------------------------------------------------------
+
+
+def test_every_instruction_that_the_plugin_executes_is_documented() -> None:
+    source = (build.SOURCES / "x86.c").read_text()
+    names = set(re.findall(r'\[OP_\w+\] = "(\w+)"', source)) - {"other", "jcc", "setcc", "cmovcc", "mov_to_cr"}
+    shown = {name.lower() for row in tables(FIDELITY)["instruction"] for name in codes(row[0])}
+    assert len(names) >= 19
+    assert shown == names | {"mov", "vmfunc"}
+
+
+def test_every_leaf_of_the_tdx_module_is_documented() -> None:
+    shown = [name for row in tables(FIDELITY)["leaf"] for name in codes(row[0])]
+    assert sorted(shown) == sorted(map(leaf_name, _ENTRIES))
+
+
+def test_the_range_of_vmx_capabilities() -> None:
+    assert f"`{min(CAPABILITIES):#x}`–`{max(CAPABILITIES):#x}` IA32_VMX_*" in first_cells(FIDELITY, "MSR")
+
+
+def test_every_difference_from_bochs_is_documented_with_its_reason() -> None:
+    shown = [row[-1] for row in tables(FIDELITY)["where they differ"]]
+    assert sorted(shown) == sorted(one.reason for one in EXPLAINED)
+
+
+def first_cells(document: Path, heading: str) -> list[str]:
+    return [row[0] for row in tables(document)[heading]]
 
 
 # --- every kind has its code ----------------------------------------------------------------------------------
