@@ -19,12 +19,14 @@ struct vcpu {
 
 	/* Owned by the vCPU's thread: a #GP that is on its way (plugin.c). */
 	uint64_t gp_pc, gp_cr2;
+	/* A #GP that an interrupt on this vCPU came before: of the instruction at this pc, on this stack. */
+	uint64_t due_pc, due_rsp;
 	/* Owned by the vCPU's thread: an instruction whose watchers have run, and that is executed again. */
 	uint64_t again_pc, again_rsp;
 };
 
 struct platform {
-	pthread_mutex_t lock;	/* of the vCPUs' vmx, msrs and vmxe_preset, `tdx` and the boots */
+	pthread_mutex_t lock;	/* of the vCPUs' vmx, msrs, vmxe_preset and due #GPs, `tdx` and the boots */
 	unsigned int max_vcpus;
 	struct vcpu *vcpus;
 	bool tdx;		/* SEAMCALL reaches the TDX module */

@@ -13,7 +13,8 @@
  * discontinuity callback when it has the exception, but has not delivered it; setting the pc there puts right what the
  * frame will say, and the kernel's exception table finds the instruction. Everything else (stack switch, flags, error
  * code 0) is TCG's own work; CR2, which it writes as well, is restored. An interrupt may come in between, and there the
- * callback follows the delivery: then the frame is mended, and the instruction is executed again.
+ * callback follows the delivery: then the frame is mended, and the instruction faults when it is reached again, without
+ * being executed twice: a SEAMCALL changes the module. Seen at boot, where the timer's interrupt waits for the model's answer.
  * Seen with Debian 6.12: wrmsr_safe() of a locked IA32_FEAT_CTL gives -EIO, "VMXON faulted" with IA32_VMX_CR4_FIXED1
  * lacking a bit that is set.
  */
@@ -31,6 +32,7 @@
 
 #define RESET_VECTOR 0xfffffff0
 #define GP_PC 0x8000000000000000ull
+#define FRAME_RSP 24	/* in an interrupt's frame without an error code: rip, cs, rflags, rsp */
 
 __attribute__((visibility("default"))) int qemu_plugin_version = QEMU_API_VERSION;
 
@@ -144,6 +146,27 @@ static void mend_pc(struct vcpu *vcpu)
 	if (saved != GP_PC)
 		link_die("vCPU %u: no interrupt frame at 0x%" PRIx64, vcpu->index, frame);
 	cpu_write_virt(&vcpu->cpu, frame, &vcpu->gp_pc, sizeof(vcpu->gp_pc));
+	pthread_mutex_lock(&platform.lock);
+	vcpu->due_pc = vcpu->gp_pc;
+	cpu_read_virt(&vcpu->cpu, frame + FRAME_RSP, &vcpu->due_rsp, sizeof(vcpu->due_rsp));
+	pthread_mutex_unlock(&platform.lock);
+}
+
+/* Whether the instruction owes a #GP; the task may have been moved from the vCPU that took the interrupt. */
+static bool gp_is_due(uint64_t pc, uint64_t rsp)
+{
+	bool due = false;
+
+	pthread_mutex_lock(&platform.lock);
+	for (unsigned int i = 0; i < platform.max_vcpus && !due; i++) {
+		struct vcpu *vcpu = &platform.vcpus[i];
+
+		due = vcpu->due_pc == pc && vcpu->due_rsp == rsp;
+		if (due)
+			vcpu->due_pc = 0;
+	}
+	pthread_mutex_unlock(&platform.lock);
+	return due;
 }
 
 static void on_discontinuity(unsigned int index, enum qemu_plugin_discon_type type, uint64_t from_pc, uint64_t to_pc,
@@ -413,8 +436,11 @@ static void on_instruction(unsigned int index, void *userdata)
 		size--;
 	if (x86_decode(bytes, size, &insn) != DECODED || !handlers[insn.op])
 		return;
-	if (in_its_mode(vcpu, insn.op))
-		handlers[insn.op](vcpu, &insn, pc);
+	if (!in_its_mode(vcpu, insn.op))
+		return;
+	if (gp_is_due(pc, cpu_get(&vcpu->cpu, RSP)))
+		raise_gp(vcpu, pc);
+	handlers[insn.op](vcpu, &insn, pc);
 }
 
 /* RDMSR and WRMSR, which a kernel executes at every tick of its timer: mostly of MSRs that are TCG's. */
