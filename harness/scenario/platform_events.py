@@ -1,7 +1,8 @@
 """What the emulated platform sees by itself: events that a scenario may name without a `trace` entry.
 
-They are instructions and resets, not functions: `point` events, complete from the kernel's first instruction to its
-last, on every engine that has the platform. Their arguments are those that selectors and `arguments` may compare.
+They are instructions and resets, not functions: `point` events, complete from x86_64_start_kernel(), the kernel's first C
+function, to its last instruction, on every engine that has the platform. Their arguments are those that selectors and
+`arguments` may compare.
 """
 
 from __future__ import annotations
