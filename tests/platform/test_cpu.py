@@ -1,8 +1,11 @@
 """What the emulated CPUs say of themselves, and what a scenario's faults make of it."""
 
+import re
+
 import pytest
 
 from harness.errors import UsageError
+from harness.platform.build import SOURCES
 from harness.platform.config import PlatformConfig
 from harness.platform.cpu import CAPABILITIES, CONTROLS, FEAT_CTL, KEYID_PARTITIONING, MODELS, CpuConfig
 from harness.platform.tdx import ModuleConfig
@@ -37,6 +40,12 @@ def test_what_a_cpu_must_have_is_no_control(name: str) -> None:
     for number, mask in CONTROLS[name].clear.items():
         if number != EPT_VPID:
             assert not CAPABILITIES[number] & mask >> 32
+
+
+def test_a_vmcs_is_as_large_as_the_plugin_makes_it() -> None:
+    """Linux zeroes as much of a new VMCS as IA32_VMX_BASIC says (bits 44:32), and the plugin's fields are in it."""
+    (size,) = re.findall(r"#define VMCS_SIZE (\d+)", (SOURCES / "vmcs.h").read_text())
+    assert CAPABILITIES[0x480] >> 32 & 0x1FFF == int(size)
 
 
 def test_a_cpu_that_differs() -> None:

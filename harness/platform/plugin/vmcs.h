@@ -10,6 +10,7 @@
 
 #include "cpu.h"
 
+#define VMCS_SIZE 4096		/* of a region, in bytes; what IA32_VMX_BASIC must say (harness/platform/cpu.py) */
 #define VMCS_NONE UINT64_MAX		/* the current-VMCS pointer when there is none */
 #define VMCS_INSTRUCTION_ERROR 0x4400	/* encoding of the VM-instruction error field */
 
