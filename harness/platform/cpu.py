@@ -49,8 +49,8 @@ _EPT_VPID = 0x48C
 
 # What Linux 6.1 to 7.3 are content with; all that KVM can make use of is there.
 CAPABILITIES: Mapping[int, int] = {
-    # Revision 4; regions of 4 KiB, because Linux zeroes no more of a new VMCS than this says (alloc_vmcs_cpu()), and the
-    # plugin keeps fields beyond the 1 KiB of real CPUs (plugin/vmcs.c); write-back; the true controls are there.
+    # Revision 4; regions of 4 KiB, because Linux zeroes no more of a new VMCS than this says (alloc_vmcs_cpu()), and
+    # the plugin keeps fields beyond the 1 KiB of real CPUs (plugin/vmcs.c); write-back; the true controls are there.
     _BASIC: 0x10DA_1000_0000_0004,
     0x481: 0x0000_00FF_0000_0016,
     0x482: 0xFFF9_FFFE_0401_E172,
