@@ -136,6 +136,7 @@ WRONG = (
     "msr_now 0 1234 5",
     "tdx 2",
     "vmxe 9",
+    "vmxe_taken *",
     "symbol unknown 1",
     "offset task_comm",
     "probe 1 0 b f",
@@ -167,13 +168,15 @@ class TestSetUp:
         assert firmware.command("tdx 0") == "ok"
 
     def test_what_was_said_is_the_state(self, firmware: Firmware) -> None:
-        said = ["tdx 1", "msr 1 3a 5", "msr_now 1 3a 1", "vmx 2 1 1000 2000", "vmxe 0", "incarnation 3 1", "seq 11"]
+        said = ["tdx 1", "msr 1 3a 5", "msr_now 1 3a 1", "vmx 2 1 1000 2000", "incarnation 3 1", "seq 11"]
+        said += ["vmxe 0", "vmxe 1", "vmxe_taken 1"]
         for line in said:
             assert firmware.command(line) == "ok"
         firmware.send("state")
         state = firmware.lines_until("ok")
         assert {f"state {line}" for line in said} <= set(state)
         assert f"state vmx 0 0 {'f' * 16} {'f' * 16}" in state
+        assert "state vmxe_taken 0" not in state
 
     def test_some_commands_are_for_the_set_up_only(self, firmware: Firmware) -> None:
         assert firmware.command("go") == "ok"
@@ -203,6 +206,14 @@ class TestFirmware:
         assert [event["seq"] for event in firmware.events] == list(range(len(firmware.events)))
         firmware.send("state")
         assert f"state vmx 1 0 {'f' * 16} {'f' * 16}" in firmware.lines_until("ok")
+
+    def test_what_firmware_sets_is_set_again_at_reset(self, firmware: Firmware) -> None:
+        _go(firmware, "msr 0 1234 5", "msr_now 0 1234 6", "vmxe 0", "vmxe_taken 0")
+        assert firmware.line() == "reset 0"
+        firmware.send("state")
+        state = firmware.lines_until("ok")
+        assert {"state vmxe 0", "state msr 0 1234 5"} <= set(state)
+        assert not [line for line in state if "vmxe_taken" in line or "msr_now" in line]
 
     def test_a_hook_holds_the_cpu_while_memory_is_read_and_written(self, firmware: Firmware) -> None:
         _go(firmware, f"hook 1 {RESET_VECTOR:x} rdx")

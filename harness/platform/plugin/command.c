@@ -123,7 +123,17 @@ static const char *cmd_vmxe(struct platform *platform, const struct words *words
 	if (words->count != 2 || !parse_vcpus(platform, words->word[1], &first, &end))
 		return "expected: <cpu>";
 	for (unsigned int i = first; i < end; i++)
-		platform->vcpus[i].vmxe_preset = true;
+		platform->vcpus[i].firmware_vmxe = platform->vcpus[i].vmxe_preset = true;
+	return NULL;
+}
+
+static const char *cmd_vmxe_taken(struct platform *platform, const struct words *words)
+{
+	uint64_t index;
+
+	if (!parse_numbers(words, 1, &index, 1) || index >= platform->max_vcpus)
+		return "expected: <cpu>";
+	platform->vcpus[index].vmxe_preset = false;
 	return NULL;
 }
 
@@ -320,8 +330,10 @@ static void send_vcpu_state(struct platform *platform, const struct vcpu *vcpu)
 	}
 	link_send(&platform->link, "state vmx %x %x %" PRIx64 " %" PRIx64, vcpu->index, vcpu->vmx.root,
 		  vcpu->vmx.vmxon, vcpu->vmx.current);
-	if (vcpu->vmxe_preset)
+	if (vcpu->firmware_vmxe)
 		link_send(&platform->link, "state vmxe %x", vcpu->index);
+	if (vcpu->firmware_vmxe && !vcpu->vmxe_preset)
+		link_send(&platform->link, "state vmxe_taken %x", vcpu->index);
 }
 
 static const char *cmd_state(struct platform *platform, const struct words *words)
@@ -353,7 +365,8 @@ static const struct command {
 	bool set_up_only;
 } commands[] = {
 	{"msr", cmd_msr, false},	{"msr_now", cmd_msr_now, true},	{"tdx", cmd_tdx, false},
-	{"vmxe", cmd_vmxe, false},	{"symbol", cmd_symbol, false},	{"offset", cmd_offset, false},
+	{"vmxe", cmd_vmxe, false},	{"vmxe_taken", cmd_vmxe_taken, true},
+	{"symbol", cmd_symbol, false},	{"offset", cmd_offset, false},
 	{"probe", cmd_probe, false},	{"unprobe", cmd_unprobe, false}, {"hook", cmd_hook, false},
 	{"boot", cmd_boot, false},	{"incarnation", cmd_incarnation, true}, {"state", cmd_state, false},
 	{"vmx", cmd_vmx, true},		{"seq", cmd_seq, true},		{"go", cmd_go, true},

@@ -15,7 +15,8 @@ struct vcpu {
 	struct cpu cpu;
 	struct vmx vmx;
 	struct msrs msrs;
-	bool vmxe_preset;	/* CR4.VMXE is set on each MOV to CR4 until the kernel sets it itself */
+	bool firmware_vmxe;	/* firmware leaves CR4.VMXE set, after each RESET */
+	bool vmxe_preset;	/* what is left of that: each MOV to CR4 sets the bit until the kernel does itself */
 
 	/* Owned by the vCPU's thread: a #GP that is on its way (plugin.c). */
 	uint64_t gp_pc, gp_cr2;

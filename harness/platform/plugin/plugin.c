@@ -479,6 +479,7 @@ static void on_reset_vector(unsigned int index, void *userdata)
 		was_root = vcpu->vmx.root;
 		vmx_reset(&vcpu->vmx);
 		msr_power_on(&vcpu->msrs);
+		vcpu->vmxe_preset = vcpu->firmware_vmxe;
 		pthread_mutex_unlock(&platform.lock);
 		if (known)
 			emit_reset(vcpu, "cpu_reset", was_root);
