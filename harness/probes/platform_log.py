@@ -3,6 +3,9 @@
 Each line has the plugin's own order (`seq`) and the value that the guest's trace clock had (`counter`, 0 before the
 tracer was set up). The clock is a counter that every event of the tracer increments (harness/probes/tracefs.py), so
 what the plugin saw at C comes after the tracer's event C and before its event C+1: one order over both sources.
+
+A CPU in real mode has no kernel addresses: of its events (sipi, cpu_reset) neither clock nor task can be read. Such an
+event lies somewhere between its neighbours in the plugin's order; where the clock went on in between, it is unordered.
 """
 
 from __future__ import annotations
@@ -26,7 +29,10 @@ Fetches = Mapping[str, Mapping[str, Fetch]]
 
 @dataclass
 class PlatformTrace:
-    """What the plugin saw of the kernels under test, in its order; `seq` of an event is the guest's counter still."""
+    """What the plugin saw of the kernels under test, in its order.
+
+    `seq` of an event is the guest's counter still; None for one that is unordered.
+    """
 
     events: list[Event] = field(default_factory=list)
     lost: dict[int, int] = field(default_factory=dict)  # boot -> lines that are missing from the file
@@ -40,6 +46,7 @@ def parse_platform(lines: Iterable[str], fetches: Fetches, void: Collection[str]
     """
     trace = PlatformTrace()
     kernel_of: dict[int, int] = {}  # boot -> the first start of a kernel in it
+    unread: set[int] = set()  # which of the events have no clock of their own
     boot = clock = 0
     last: int | None = None
     for raw in _objects(lines):
@@ -54,11 +61,23 @@ def parse_platform(lines: Iterable[str], fetches: Fetches, void: Collection[str]
             boot, clock = raw["boot"], 0
         if not boot or kernel_of.setdefault(boot, raw["inc"]) != raw["inc"]:
             continue
-        # After a reset the clock's memory is not mapped, and reads as 0.
         clock = max(clock, raw["counter"])
         event = _event(raw, clock, fetches)
         trace.events.append(dataclasses.replace(event, ret=None) if event.name in void else event)
+        if not raw["counter"] and "task" not in raw:
+            unread.add(len(trace.events) - 1)
+    _doubt(trace.events, unread)
     return trace
+
+
+def _doubt(events: list[Event], unread: Collection[int]) -> None:
+    """Takes their place from the events of which the clock was not read, unless it stood still around them."""
+    following = None
+    for at in reversed(range(len(events))):
+        if at not in unread:
+            following = events[at].order
+        elif events[at].order != following:
+            events[at] = dataclasses.replace(events[at], seq=None)
 
 
 def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any] | None]:
@@ -93,15 +112,18 @@ def _event(raw: Mapping[str, Any], clock: int, fetches: Fetches) -> Event:
 
 
 def merge(tracefs: Sequence[Event], platform: Sequence[Event]) -> list[Event]:
-    """One order over both sources: `seq` is an event's place in it, from 1 in each boot."""
+    """One order over both sources: `seq` is an event's place in it, from 1 in each boot. Unordered ones come last."""
 
     def place(event: Event) -> tuple[int, int, int]:
         return (event.boot, event.seq or 0, event.source == SOURCE)
 
+    events = [*tracefs, *platform]
     merged = []
     boot = rank = 0
-    for event in sorted([*tracefs, *platform], key=place):  # stable: the plugin's own order stays
+    for event in sorted(
+        (one for one in events if one.seq is not None), key=place
+    ):  # stable: the plugin's order stays
         rank = rank + 1 if event.boot == boot else 1
         boot = event.boot
         merged.append(dataclasses.replace(event, seq=rank))
-    return merged
+    return merged + [event for event in events if event.seq is None]

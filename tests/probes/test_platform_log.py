@@ -85,12 +85,12 @@ def tracefs(clock: int, name: str, boot: int = 1) -> Event:
 def test_both_sources_make_one_order() -> None:
     platform = parse_platform(
         lines(
-            {"name": "at-boot"},
+            {"name": "at-boot", "task": "swapper/0"},
             {"name": "after-1", "counter": 1},
             {"name": "after-1-too", "counter": 1},
             {"name": "after-3", "counter": 3},
-            {"name": "after-reset", "counter": 0},
-            {"name": "second-boot", "boot": 2, "inc": 2},
+            {"name": "unmapped", "counter": 0, "task": "sh"},
+            {"name": "second-boot", "boot": 2, "inc": 2, "task": "swapper/0"},
         ),
         {},
     )
@@ -104,7 +104,39 @@ def test_both_sources_make_one_order() -> None:
         (1, 5, "two"),
         (1, 6, "three"),
         (1, 7, "after-3"),
-        (1, 8, "after-reset"),
+        (1, 8, "unmapped"),
         (2, 1, "second-boot"),
         (2, 2, "one"),
+    ]
+
+
+def test_an_event_without_a_clock_is_ordered_only_where_the_clock_stood_still() -> None:
+    platform = parse_platform(
+        lines(
+            {"name": "sipi"},  # while CPUs come up, before the first that a task did
+            {"name": "vmxoff", "counter": 2, "task": "cpuhp/1"},
+            {"name": "sipi", "cpu": 1},  # when CPU 1 comes online again, whatever the tracer saw until then
+            {"name": "vmxon", "counter": 5, "task": "cpuhp/1"},
+            {"name": "sipi", "cpu": 2},
+            {"name": "vmxon", "counter": 5, "task": "cpuhp/2"},
+            {"name": "cpu_reset"},
+        ),
+        {},
+    )
+    assert [(event.name, event.seq) for event in platform.events] == [
+        ("sipi", None),
+        ("vmxoff", 2),
+        ("sipi", None),
+        ("vmxon", 5),
+        ("sipi", 5),
+        ("vmxon", 5),
+        ("cpu_reset", None),
+    ]
+    merged = merge([tracefs(3, "offline-ends"), tracefs(4, "online-begins")], platform.events)
+    assert [(event.name, event.seq) for event in merged if event.seq is None or event.source == "tracefs"] == [
+        ("offline-ends", 2),
+        ("online-begins", 3),
+        ("sipi", None),
+        ("sipi", None),
+        ("cpu_reset", None),
     ]
