@@ -1,7 +1,7 @@
 """The emulated platform as a source of events: calls and returns of functions, seen by the CPU, not by the kernel.
 
-The same probes as those of tracefs (`KernelProbe`), armed before the kernel starts, and seen from x86_64_start_kernel(),
-its first C function, up to the very reset. What the plugin cannot fetch is left to tracefs.
+The same probes as those of tracefs (`KernelProbe`), armed before the kernel starts, and seen from
+x86_64_start_kernel(), its first C function, up to the very reset. What the plugin cannot fetch is left to tracefs.
 
 Functions of a module have no address before it is loaded. do_init_module() is where a module is complete and nothing
 of it has run yet: there the vCPU waits while the module's own symbol table is read out of the guest's memory.
