@@ -22,6 +22,7 @@ from harness.probes.fetch import Fetch
 from harness.scenario.platform_events import FAILURES, SOURCE
 
 _U64 = (1 << 64) - 1
+_LOST = ("lost", "point")  # the plugin's word for a return that it could not wait for
 
 # How the arguments of each probe are to be printed: probe -> argument -> what was asked for.
 Fetches = Mapping[str, Mapping[str, Fetch]]
@@ -35,7 +36,11 @@ class PlatformTrace:
     """
 
     events: list[Event] = field(default_factory=list)
-    lost: dict[int, int] = field(default_factory=dict)  # boot -> lines that are missing from the file
+    lost: dict[int, int] = field(default_factory=dict)  # boot -> missing lines, and returns that the plugin gave up
+
+    def lose(self, boot: int, count: int) -> None:
+        if count:
+            self.lost[boot] = self.lost.get(boot, 0) + count
 
 
 def parse_platform(lines: Iterable[str], fetches: Fetches, void: Collection[str] = ()) -> PlatformTrace:
@@ -51,8 +56,7 @@ def parse_platform(lines: Iterable[str], fetches: Fetches, void: Collection[str]
     last: int | None = None
     for raw in _objects(lines):
         missing = 1 if raw is None else 0 if last is None else raw["seq"] - last - 1
-        if missing:
-            trace.lost[boot] = trace.lost.get(boot, 0) + missing
+        trace.lose(boot, missing)
         if raw is None:
             last = None if last is None else last + 1
             continue
@@ -60,6 +64,9 @@ def parse_platform(lines: Iterable[str], fetches: Fetches, void: Collection[str]
         if raw["boot"] != boot:
             boot, clock = raw["boot"], 0
         if not boot or kernel_of.setdefault(boot, raw["inc"]) != raw["inc"]:
+            continue
+        if (raw["name"], raw["phase"]) == _LOST:
+            trace.lose(boot, 1)
             continue
         clock = max(clock, raw["counter"])
         event = _event(raw, clock, fetches)

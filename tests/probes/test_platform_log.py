@@ -71,6 +71,13 @@ def test_firmware_and_crash_kernels_are_left_out() -> None:
     assert trace.lost == {}
 
 
+def test_a_return_that_the_plugin_gave_up_is_lost() -> None:
+    gave_up = {"name": "lost", "args": {"return_of": "f", "why": "too many return addresses"}}
+    trace = parse_platform(lines({"name": "f", "phase": "call"}, gave_up, {"name": "vmxon"}, gave_up), {})
+    assert [event.name for event in trace.events] == ["f", "vmxon"]
+    assert trace.lost == {1: 2}
+
+
 def test_what_is_missing_from_the_file_is_lost() -> None:
     whole = lines(*[{"name": "vmxon"}] * 5)
     assert parse_platform(whole, {}).lost == {}

@@ -509,41 +509,61 @@ static void on_sipi(unsigned int index, void *userdata)
 	emit_reset(vcpu, "sipi", was_root);
 }
 
-/* The instruction that a call returns to must be instrumented: makes QEMU translate it again. */
-static void watch_return(struct vcpu *vcpu, uint64_t address)
+/* A return that goes unseen would pass for one that did not happen: the harness counts these. */
+static void report_lost(const struct vcpu *vcpu, const char *name, const char *why)
+{
+	struct event event = event_point("lost");
+
+	event_text(&event, "return_of", name, PROBE_NAME);
+	event_text(&event, "why", why, strlen(why));
+	emit(vcpu, &event);
+}
+
+/* The instruction that a call returns to must be instrumented: makes QEMU translate it again. False: no room. */
+static bool watch_return(struct vcpu *vcpu, uint64_t address)
 {
 	uint8_t opcode;
 	bool new;
 
-	if (!probes_watch(&platform.probes, address, &new) || !new || !cpu_read_virt(&vcpu->cpu, address, &opcode, 1))
-		return;
+	if (!probes_watch(&platform.probes, address, &new))
+		return false;
+	if (!new)
+		return true;
 	/*
 	 * Writing back what is there invalidates just this translation. Another CPU may be patching the kernel's text:
 	 * where the instruction is of a kind that is patched (nop, call, jmp, int3), all translations go instead.
 	 */
-	if (memchr("\x0f\x2e\x3e\x66\x90\xcc\xe8\xe9\xeb", opcode, 9))
+	if (!cpu_read_virt(&vcpu->cpu, address, &opcode, 1) ||
+	    memchr("\x0f\x2e\x3e\x66\x90\xcc\xe8\xe9\xeb", opcode, 9))
 		__atomic_store_n(&platform.retranslate, true, __ATOMIC_RELEASE);
 	else
 		cpu_write_virt(&vcpu->cpu, address, &opcode, 1);
+	return true;
+}
+
+static void await_return(struct vcpu *vcpu, const struct probe *probe)
+{
+	struct pending pending = {.id = probe->id, .rsp = cpu_get(&vcpu->cpu, RSP)}, lost;
+
+	pending.task = event_task(&platform.log, &vcpu->cpu);
+	memcpy(pending.name, probe->name, sizeof(pending.name));
+	if (!cpu_read_virt(&vcpu->cpu, pending.rsp, &pending.return_address, sizeof(pending.return_address)))
+		report_lost(vcpu, probe->name, "unreadable stack");
+	else if (!watch_return(vcpu, pending.return_address))
+		report_lost(vcpu, probe->name, "too many return addresses");
+	else if (probes_call(&platform.probes, &pending, &lost))
+		report_lost(vcpu, lost.name, "too many calls on their way");
 }
 
 static void report_call(struct vcpu *vcpu, const struct probe *probe)
 {
-	struct pending pending = {.id = probe->id, .rsp = cpu_get(&vcpu->cpu, RSP)};
-
 	if (probe->call) {
 		struct event event = probe_call_event(probe, &vcpu->cpu);
 
 		emit(vcpu, &event);
 	}
-	if (!probe->ret)
-		return;
-	pending.task = event_task(&platform.log, &vcpu->cpu);
-	memcpy(pending.name, probe->name, sizeof(pending.name));
-	if (!cpu_read_virt(&vcpu->cpu, pending.rsp, &pending.return_address, sizeof(pending.return_address)))
-		return;
-	probes_call(&platform.probes, &pending);
-	watch_return(vcpu, pending.return_address);
+	if (probe->ret)
+		await_return(vcpu, probe);
 }
 
 static void report_returns(struct vcpu *vcpu, uint64_t pc)

@@ -167,16 +167,22 @@ static bool stale(const struct pending *old, const struct pending *new)
 							       old->return_address != new->return_address));
 }
 
-void probes_call(struct probes *probes, const struct pending *pending)
+bool probes_call(struct probes *probes, const struct pending *pending, struct pending *lost)
 {
+	bool full;
+
 	pthread_mutex_lock(&probes->lock);
 	for (size_t i = probes->pending_count; i-- > 0;)
 		if (stale(&probes->pending[i], pending))
 			drop_pending(probes, i);
-	if (probes->pending_count == PENDING_MAX)
+	full = probes->pending_count == PENDING_MAX;
+	if (full) {
+		*lost = probes->pending[0];
 		drop_pending(probes, 0);
+	}
 	probes->pending[probes->pending_count++] = *pending;
 	pthread_mutex_unlock(&probes->lock);
+	return full;
 }
 
 bool probes_return(struct probes *probes, uint64_t address, uint64_t task, uint64_t rsp, struct pending *pending)

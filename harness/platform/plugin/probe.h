@@ -85,8 +85,9 @@ bool probes_next_hook(struct probes *probes, uint64_t address, size_t *cursor, s
 /*
  * A call of `probe` waits for its return. A tail call has the same return address in the same place as the function
  * that it ends, and both return there. What is deeper in the same stack can never return any more, and is dropped.
+ * Where there is no room the oldest call makes it: returns true, and that call in *lost, whose return goes unseen.
  */
-void probes_call(struct probes *probes, const struct pending *pending);
+bool probes_call(struct probes *probes, const struct pending *pending, struct pending *lost);
 
 /* The calls that return at `address` with the stack pointer `rsp`, innermost first; false when there is none left. */
 bool probes_return(struct probes *probes, uint64_t address, uint64_t task, uint64_t rsp, struct pending *pending);

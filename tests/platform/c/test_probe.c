@@ -18,11 +18,13 @@ static void start(void)
 	probes_init(&probes);
 }
 
-static void call(uint32_t id, uint64_t task, uint64_t rsp, uint64_t site)
+/* The probe of the call that had to make room, 0 for none. */
+static uint32_t call(uint32_t id, uint64_t task, uint64_t rsp, uint64_t site)
 {
 	const struct pending pending = {.id = id, .task = task, .rsp = rsp, .return_address = site};
+	struct pending lost;
 
-	probes_call(&probes, &pending);
+	return probes_call(&probes, &pending, &lost) ? lost.id : 0;
 }
 
 /* The probe whose call returns, 0 when none does. `rsp` is that of the call. */
@@ -77,11 +79,12 @@ static void test_calls_that_never_return_are_dropped(void)
 	CHECK_EQUAL(returned(TASK_A, STACK, SITE + 8), 0);
 }
 
-static void test_the_oldest_call_makes_room(void)
+static void test_the_oldest_call_makes_room_and_is_told_of(void)
 {
 	start();
-	for (uint64_t task = 1; task <= PENDING_MAX + 1; task++)
-		call((uint32_t)task, task, STACK, SITE);
+	for (uint64_t task = 1; task <= PENDING_MAX; task++)
+		CHECK_EQUAL(call((uint32_t)task, task, STACK, SITE), 0);
+	CHECK_EQUAL(call(PENDING_MAX + 1, PENDING_MAX + 1, STACK, SITE), 1);
 	CHECK_EQUAL(probes.pending_count, PENDING_MAX);
 	CHECK_EQUAL(returned(1, STACK, SITE), 0);
 	CHECK_EQUAL(returned(2, STACK, SITE), 2);
@@ -180,7 +183,7 @@ int main(void)
 	test_recursion_returns_inside_out();
 	test_tail_call();
 	test_calls_that_never_return_are_dropped();
-	test_the_oldest_call_makes_room();
+	test_the_oldest_call_makes_room_and_is_told_of();
 	test_add_and_remove();
 	test_tables_have_an_end();
 	test_arguments();
