@@ -4,8 +4,9 @@ Each line has the plugin's own order (`seq`) and the value that the guest's trac
 tracer was set up). The clock is a counter that every event of the tracer increments (harness/probes/tracefs.py), so
 what the plugin saw at C comes after the tracer's event C and before its event C+1: one order over both sources.
 
-A CPU in real mode has no kernel addresses: of its events (sipi, cpu_reset) neither clock nor task can be read. Such an
-event lies somewhere between its neighbours in the plugin's order; where the clock went on in between, it is unordered.
+A CPU in real mode has no kernel addresses: neither clock nor task can be read for its events (sipi, cpu_reset). Such
+an event lies somewhere between its neighbours in the plugin's order; where the clock went on in between, it is
+unordered.
 """
 
 from __future__ import annotations
