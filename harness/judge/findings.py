@@ -464,7 +464,7 @@ def _(splat: WantedSplat, record: RunRecord) -> Found:
 
 
 def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list[Found]:
-    """What concerns every claim: splats nobody expected, an early end, a step that failed unasked."""
+    """What concerns every claim: splats nobody expected, an early end, a fault or step that went not as asked."""
     findings = []
     if record.fault is not None and record.fault.exit == 1:
         findings.append(_failed(record.fault.text))
@@ -473,6 +473,9 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
     ]
     if taint := _unexplained_taint(record):
         findings.append(_failed(taint))
+    findings += [
+        _unseen(f"the scenario asks for a fault that did not happen: {fault}") for fault in record.idle_faults
+    ]
     spoken_of = {
         step for expectation in expectations if isinstance(expectation, ExitStatus) for step in expectation.steps
     }

@@ -58,6 +58,7 @@ class RunRecord:
     complete: frozenset[int] = frozenset()
     by_platform: frozenset[str] = frozenset()
     lost_by_platform: Mapping[int, int] = field(default_factory=dict)
+    idle_faults: tuple[str, ...] = ()  # what the scenario let go wrong on the platform, and did not
     fault: Fault | None = None
     expected_panic: bool = False
 
@@ -84,9 +85,10 @@ def load_record(folder: Path) -> RunRecord:
         console=ConsoleLog.parse(_text(folder / "console.log")),
         lost={int(boot): count for boot, count in run["lost"].items()},
         complete=frozenset(run["complete"]),
-        # Runs from before the emulated platform have neither.
+        # Runs from before the emulated platform have none of these.
         by_platform=frozenset(run.get("by_platform", ())),
         lost_by_platform={int(boot): count for boot, count in run.get("lost_by_platform", {}).items()},
+        idle_faults=tuple(run.get("idle_faults", ())),
         fault=Fault(**run["fault"]) if run["fault"] else None,
         expected_panic=run["expected_panic"],
     )

@@ -286,6 +286,12 @@ class Platform:
             tdx = None if self._tdx is None else self._tdx.summary
         return {"vmx": vmx, "tdx": tdx}
 
+    @property
+    def idle_faults(self) -> list[str]:
+        """The faults of the TDX module that were asked for and did not happen, as text."""
+        with self._model:
+            return [] if self._tdx is None else [rule.text for rule in self._tdx.idle_faults]
+
     def _state_lines(self, deadline: Deadline) -> list[str]:
         lines = self.command("state", deadline)
         return [line.removeprefix("state ") for line in lines if line.startswith("state ")]

@@ -120,6 +120,7 @@ class Run:
             "lost": {},
             "lost_by_platform": {},
             "complete": [],
+            "idle_faults": [],
             "expected_panic": any(isinstance(step, Panic) for step in self.scenario.steps_on(version)),
             # What stands here when nobody lives to write how it really ended.
             "fault": {"type": "Interrupted", "exit": 3, "text": "the harness was killed during this run"},
@@ -162,7 +163,12 @@ class Run:
             try:
                 Steps(self.scenario, session, tracer, self.folder, self._booted).run(steps)
             finally:
-                self._meta |= {"lost": tracer.lost, "complete": sorted(tracer.complete)}
+                platform = session.machine.platform
+                self._meta |= {
+                    "lost": tracer.lost,
+                    "complete": sorted(tracer.complete),
+                    "idle_faults": platform.idle_faults if platform else [],
+                }
 
     def _tracer(self, session: Session) -> Tracer:
         """The tracer, with as much of its work as possible given to the platform, where there is one."""

@@ -215,6 +215,11 @@ def test_events_after_a_reset_are_not_in_a_window_that_the_reset_cut() -> None:
             "unexpected unchecked MSR",
         ),
         (dataclasses.replace(record(NEVER, LOAD, console=CRASH), expected_panic=True), Verdict.CONFIRMED, "no off"),
+        (
+            dataclasses.replace(record(NEVER, LOAD), idle_faults=("gp by TDH.SYS.INIT, call 5",)),
+            Verdict.NOT_EXERCISED,
+            "a fault that did not happen: gp by TDH.SYS.INIT, call 5",
+        ),
         (record(NEVER, LOAD, fault=Fault("NotExercised", 4, "no VMX")), Verdict.NOT_EXERCISED, "off"),
         (
             record(NEVER, LOAD, outcomes=[outcome("load"), outcome("unload", "EBUSY")]),

@@ -17,6 +17,7 @@ from harness.platform.tdx import (
     Completion,
     Done,
     Fault,
+    FaultRule,
     Layout,
     Memory,
     ModuleConfig,
@@ -114,6 +115,15 @@ def test_a_seamcall_is_answered_by_the_model(platform: Platform, completion: Com
     peer = started(platform)
     assert peer.ask("seamcall 3 21 1 2 8 9 a b") == line
     assert seen == [(3, Registers(0x21, 1, 2, 8, 9, 10, 11))]
+
+
+def test_faults_that_did_not_happen_are_told(tmp_path: Path) -> None:
+    faults = (FaultRule("TDH.SYS.INIT", "vmfail"), FaultRule("TDH.SYS.INIT", "gp", call=9))
+    with Platform(Path("p.so"), tmp_path, (), TdxModule(ModuleConfig(faults=faults), LAYOUT)) as platform:
+        assert started(platform).ask("seamcall 0 21 0 0 0 0 0 0") == "vmfail"
+        assert platform.idle_faults == ["gp by TDH.SYS.INIT, call 9"]
+    with Platform(Path("p.so"), tmp_path, (), None) as platform:
+        assert platform.idle_faults == []
 
 
 def test_the_model_reads_and_writes_the_guest_s_memory(platform: Platform) -> None:

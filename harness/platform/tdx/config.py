@@ -45,6 +45,12 @@ class FaultRule:
         if self.call < 1 or (self.times is not None and self.times < 1):
             raise UsageError(f"a fault on {self.leaf} that never happens", expected="call and times from 1 on")
 
+    @property
+    def text(self) -> str:
+        """For people: TDX_SYS_BUSY by TDH.SYS.LP.INIT on CPU 2, call 1."""
+        where = "" if self.lp is None else f" on CPU {self.lp}"
+        return f"{self.outcome} by {self.leaf}{where}, call {self.call}"
+
     def concerns(self, leaf: int, lp: int) -> bool:
         """Whether a call of `leaf` on `lp` counts for this rule."""
         return parse_leaf(self.leaf) == leaf and self.lp in (None, lp)

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.platform.tdx import bringup, enumeration, leaves, phymem
 from harness.platform.tdx.call import Call, Outcome
-from harness.platform.tdx.config import FEATURE_SYS_DISABLE, ModuleConfig
+from harness.platform.tdx.config import FEATURE_SYS_DISABLE, FaultRule, ModuleConfig
 from harness.platform.tdx.fields import NO_FIELD
 from harness.platform.tdx.layout import Layout
 from harness.platform.tdx.metadata import Metadata
@@ -60,6 +60,7 @@ class TdxModule:
         self.config = config
         self.layout = layout
         self._metadata = Metadata(config, layout)
+        self._struck: set[int] = set()  # the numbers of the fault rules that ever did
         self._state = self._power_on()
 
     def seamcall(self, lp: int, registers: Registers, memory: Memory) -> Completion:
@@ -102,12 +103,18 @@ class TdxModule:
             "tdmrs_initialized": sum(tdmr.is_initialized for tdmr in state.tdmrs),
         }
 
+    @property
+    def idle_faults(self) -> tuple[FaultRule, ...]:
+        """The fault rules that have not struck since the machine was made: what was to go wrong did not."""
+        return tuple(rule for number, rule in enumerate(self.config.faults) if number not in self._struck)
+
     def to_json(self) -> dict[str, Any]:
         """All of it, for a snapshot: a value that json.dumps takes."""
         return {
             "config": self.config.to_json(),
             "layout": self.layout.to_json(),
             "state": self._state.to_json(),
+            "struck": sorted(self._struck),
         }
 
     @classmethod
@@ -115,6 +122,7 @@ class TdxModule:
         """The module that `to_json` wrote."""
         module = cls(ModuleConfig.from_json(data["config"]), Layout.from_json(data["layout"]))
         module._state = State.from_json(data["state"])
+        module._struck = set(data["struck"])
         return module
 
     def _power_on(self) -> State:
@@ -129,6 +137,7 @@ class TdxModule:
             self._state.calls[number] += 1
             if outcome is None and rule.strikes(self._state.calls[number]):
                 outcome = rule.outcome
+                self._struck.add(number)
         return outcome
 
     def _dispatch(self, rax: int) -> _Entry:

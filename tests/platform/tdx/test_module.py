@@ -139,6 +139,18 @@ def test_a_fault_in_the_middle_of_tdmr_init_costs_no_progress() -> None:
     assert host.state == "ready"
 
 
+def test_a_fault_that_has_not_struck_is_told() -> None:
+    shadow, late = FaultRule("TDH.SYS.INIT", "gp"), FaultRule("TDH.SYS.LP.INIT", "TDX_SYS_BUSY", lp=1, call=5)
+    host = Host.of(ModuleConfig(faults=(FaultRule("TDH.SYS.INIT", "TDX_SYS_BUSY"), shadow, late)))
+    assert shadow in host.module.idle_faults and late in host.module.idle_faults
+    host.status("TDH.SYS.INIT")
+    host.bring_up()
+    assert late.text == "TDX_SYS_BUSY by TDH.SYS.LP.INIT on CPU 1, call 5"
+    host.module.reset()
+    restored = TdxModule.from_json(json.loads(json.dumps(host.module.to_json())))
+    assert restored.idle_faults == (shadow, late), "what struck before a reset did strike"
+
+
 # --- reset and snapshots
 
 
