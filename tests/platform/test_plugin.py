@@ -153,6 +153,8 @@ WRONG = (
     "unprobe 7",
     "hook 1 1000 nope",
     "vmx 3 1 0 0",
+    "gp 3 0 0 0 0",
+    "gp 0 0 0 0",
     "boot",
     "x " * 100,
     "\x00\xff" * 10,
@@ -169,7 +171,7 @@ class TestSetUp:
 
     def test_what_was_said_is_the_state(self, firmware: Firmware) -> None:
         said = ["tdx 1", "msr 1 3a 5", "msr_now 1 3a 1", "vmx 2 1 1000 2000", "incarnation 3 1", "seq 11"]
-        said += ["vmxe 0", "vmxe 1", "vmxe_taken 1"]
+        said += ["vmxe 0", "vmxe 1", "vmxe_taken 1", "gp 0 ffffffff81000000 0 0 0", "gp 2 0 0 ffffffff81000000 1f8"]
         for line in said:
             assert firmware.command(line) == "ok"
         firmware.send("state")
@@ -206,6 +208,12 @@ class TestFirmware:
         assert [event["seq"] for event in firmware.events] == list(range(len(firmware.events)))
         firmware.send("state")
         assert f"state vmx 1 0 {'f' * 16} {'f' * 16}" in firmware.lines_until("ok")
+
+    def test_a_gp_that_is_due_does_not_outlive_a_reset(self, firmware: Firmware) -> None:
+        _go(firmware, *(f"gp {cpu} 0 0 ffffffff81000000 1f8" for cpu in (0, 1)))
+        assert firmware.line() == "reset 0"
+        firmware.send("state")
+        assert not [line for line in firmware.lines_until("ok") if line.startswith("state gp ")]
 
     def test_what_firmware_sets_is_set_again_at_reset(self, firmware: Firmware) -> None:
         _go(firmware, "msr 0 1234 5", "msr_now 0 1234 6", "vmxe 0", "vmxe_taken 0")

@@ -317,6 +317,16 @@ static const char *cmd_vmx(struct platform *platform, const struct words *words)
 	return NULL;
 }
 
+static const char *cmd_gp(struct platform *platform, const struct words *words)
+{
+	uint64_t values[5];
+
+	if (!parse_numbers(words, 1, values, 5) || values[0] >= platform->max_vcpus)
+		return "expected: <cpu> <pc> <cr2> <due pc> <due rsp>";
+	platform->vcpus[values[0]].gp = (struct gp){values[1], values[2], values[3], values[4]};
+	return NULL;
+}
+
 static void send_vcpu_state(struct platform *platform, const struct vcpu *vcpu)
 {
 	const struct msrs *msrs = &vcpu->msrs;
@@ -330,6 +340,9 @@ static void send_vcpu_state(struct platform *platform, const struct vcpu *vcpu)
 	}
 	link_send(&platform->link, "state vmx %x %x %" PRIx64 " %" PRIx64, vcpu->index, vcpu->vmx.root,
 		  vcpu->vmx.vmxon, vcpu->vmx.current);
+	if (vcpu->gp.pc || vcpu->gp.due_pc)
+		link_send(&platform->link, "state gp %x %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64, vcpu->index,
+			  vcpu->gp.pc, vcpu->gp.cr2, vcpu->gp.due_pc, vcpu->gp.due_rsp);
 	if (vcpu->firmware_vmxe)
 		link_send(&platform->link, "state vmxe %x", vcpu->index);
 	if (vcpu->firmware_vmxe && !vcpu->vmxe_preset)
@@ -369,7 +382,8 @@ static const struct command {
 	{"symbol", cmd_symbol, false},	{"offset", cmd_offset, false},
 	{"probe", cmd_probe, false},	{"unprobe", cmd_unprobe, false}, {"hook", cmd_hook, false},
 	{"boot", cmd_boot, false},	{"incarnation", cmd_incarnation, true}, {"state", cmd_state, false},
-	{"vmx", cmd_vmx, true},		{"seq", cmd_seq, true},		{"go", cmd_go, true},
+	{"vmx", cmd_vmx, true},		{"gp", cmd_gp, true},		{"seq", cmd_seq, true},
+	{"go", cmd_go, true},
 };
 
 static const struct command *find_command(const struct words *words)

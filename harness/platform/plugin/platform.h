@@ -10,6 +10,12 @@
 #include "probe.h"
 #include "vmx.h"
 
+/* A #GP that is raised (plugin.c), by the instruction at `pc`; 0: none. */
+struct gp {
+	uint64_t pc, cr2;		/* on its way */
+	uint64_t due_pc, due_rsp;	/* an interrupt on this vCPU came before it; on this stack */
+};
+
 struct vcpu {
 	unsigned int index;
 	struct cpu cpu;
@@ -18,16 +24,13 @@ struct vcpu {
 	bool firmware_vmxe;	/* firmware leaves CR4.VMXE set, after each RESET */
 	bool vmxe_preset;	/* what is left of that: each MOV to CR4 sets the bit until the kernel does itself */
 
-	/* Owned by the vCPU's thread: a #GP that is on its way (plugin.c). */
-	uint64_t gp_pc, gp_cr2;
-	/* A #GP that an interrupt on this vCPU came before: of the instruction at this pc, on this stack. */
-	uint64_t due_pc, due_rsp;
+	struct gp gp;
 	/* Owned by the vCPU's thread: an instruction whose watchers have run, and that is executed again. */
 	uint64_t again_pc, again_rsp;
 };
 
 struct platform {
-	pthread_mutex_t lock;	/* of the vCPUs' vmx, msrs, vmxe_preset and due #GPs, `tdx` and the boots */
+	pthread_mutex_t lock;	/* of the vCPUs' vmx, msrs, vmxe_preset and gp, `tdx` and the boots */
 	unsigned int max_vcpus;
 	struct vcpu *vcpus;
 	bool tdx;		/* SEAMCALL reaches the TDX module */

@@ -129,26 +129,32 @@ static void throw_translations_away(void)
 
 __attribute__((noreturn)) static void raise_gp(struct vcpu *vcpu, uint64_t pc)
 {
-	vcpu->gp_pc = pc;
-	vcpu->gp_cr2 = cpu_get(&vcpu->cpu, CR2);
+	pthread_mutex_lock(&platform.lock);
+	vcpu->gp.pc = pc;
+	vcpu->gp.cr2 = cpu_get(&vcpu->cpu, CR2);
+	pthread_mutex_unlock(&platform.lock);
 	qemu_plugin_set_pc(GP_PC);
 }
 
 /* Puts the true address of the instruction where the exception or interrupt that was raised takes it from. */
 static void mend_pc(struct vcpu *vcpu)
 {
-	uint64_t frame = cpu_get(&vcpu->cpu, RSP), saved = 0;
+	uint64_t frame = cpu_get(&vcpu->cpu, RSP), saved = 0, pc;
 
-	cpu_set(&vcpu->cpu, CR2, vcpu->gp_cr2);
+	pthread_mutex_lock(&platform.lock);
+	pc = vcpu->gp.pc;
+	vcpu->gp.pc = 0;
+	pthread_mutex_unlock(&platform.lock);
+	cpu_set(&vcpu->cpu, CR2, vcpu->gp.cr2);
 	if (cpu_get(&vcpu->cpu, RIP) == GP_PC)
-		qemu_plugin_set_pc(vcpu->gp_pc);
+		qemu_plugin_set_pc(pc);
 	cpu_read_virt(&vcpu->cpu, frame, &saved, sizeof(saved));
 	if (saved != GP_PC)
 		link_die("vCPU %u: no interrupt frame at 0x%" PRIx64, vcpu->index, frame);
-	cpu_write_virt(&vcpu->cpu, frame, &vcpu->gp_pc, sizeof(vcpu->gp_pc));
+	cpu_write_virt(&vcpu->cpu, frame, &pc, sizeof(pc));
 	pthread_mutex_lock(&platform.lock);
-	vcpu->due_pc = vcpu->gp_pc;
-	cpu_read_virt(&vcpu->cpu, frame + FRAME_RSP, &vcpu->due_rsp, sizeof(vcpu->due_rsp));
+	vcpu->gp.due_pc = pc;
+	cpu_read_virt(&vcpu->cpu, frame + FRAME_RSP, &vcpu->gp.due_rsp, sizeof(vcpu->gp.due_rsp));
 	pthread_mutex_unlock(&platform.lock);
 }
 
@@ -161,9 +167,9 @@ static bool gp_is_due(uint64_t pc, uint64_t rsp)
 	for (unsigned int i = 0; i < platform.max_vcpus && !due; i++) {
 		struct vcpu *vcpu = &platform.vcpus[i];
 
-		due = vcpu->due_pc == pc && vcpu->due_rsp == rsp;
+		due = vcpu->gp.due_pc == pc && vcpu->gp.due_rsp == rsp;
 		if (due)
-			vcpu->due_pc = 0;
+			vcpu->gp.due_pc = 0;
 	}
 	pthread_mutex_unlock(&platform.lock);
 	return due;
@@ -478,6 +484,7 @@ static void on_reset_vector(unsigned int index, void *userdata)
 		pthread_mutex_lock(&platform.lock);
 		was_root = vcpu->vmx.root;
 		vmx_reset(&vcpu->vmx);
+		vcpu->gp = (struct gp){0};
 		msr_power_on(&vcpu->msrs);
 		vcpu->vmxe_preset = vcpu->firmware_vmxe;
 		pthread_mutex_unlock(&platform.lock);
@@ -503,6 +510,8 @@ static void on_sipi(unsigned int index, void *userdata)
 	pthread_mutex_lock(&platform.lock);
 	was_root = vcpu->vmx.root;
 	vmx_reset(&vcpu->vmx);
+	/* What was interrupted here is gone too. A task that was moved away has had the time of an offline and online. */
+	vcpu->gp = (struct gp){0};
 	pthread_mutex_unlock(&platform.lock);
 	if (was_root)
 		emit_reset(vcpu, "init_blocked", was_root);
@@ -591,6 +600,9 @@ static void start_kernel_incarnation(void)
 	}
 	platform.boot_announced = false;
 	pthread_mutex_unlock(&platform.log.lock);
+	/* The tasks of a kernel that was replaced by kexec owe nothing any more. */
+	for (unsigned int i = 0; i < platform.max_vcpus; i++)
+		platform.vcpus[i].gp.due_pc = 0;
 	pthread_mutex_unlock(&platform.lock);
 	probes_forget_calls(&platform.probes);
 }
