@@ -89,6 +89,7 @@ class FunctionProbes:
     void: frozenset[str] = frozenset()  # probes on functions that return nothing
     _of_modules: dict[str, list[KernelProbe]] = field(default_factory=dict)
     _in_modules: dict[int, tuple[str, int]] = field(default_factory=dict)  # probe's number -> module, address
+    _begun: bool = False  # a kernel has, since the last that was asked about
 
     @classmethod
     def on(cls, platform: Platform, kernel: Kernel, symbols: SymbolTable, probes: Sequence[KernelProbe]) -> Self:
@@ -109,6 +110,19 @@ class FunctionProbes:
     def armed(self) -> tuple[str, ...]:
         """The names of the functions whose calls and returns are the platform's events."""
         return tuple(name for name in self.fetches if name not in self.refused)
+
+    def require_begun(self) -> None:
+        """Raises HostFault unless a kernel was seen to begin since the last call: for each that is up and running.
+
+        With the symbols of another kernel nothing would be seen, which must not pass for nothing that happened.
+        """
+        if not self._begun:
+            raise HostFault(
+                "the emulated platform did not see the kernel begin",
+                expected=f"{_KERNEL_START}() executed at {_required(self.symbols, _KERNEL_START):#x}",
+                hint="its symbols are those of another kernel; the kernel needs nokaslr",
+            )
+        self._begun = False
 
     def add(self, probe: KernelProbe) -> None:
         """Adds a probe, also while the guest runs; of a module, before the module is loaded."""
@@ -160,10 +174,13 @@ class FunctionProbes:
 
     def _kernel_begins(self, memory: GuestMemory, argument: int) -> None:
         """Nothing of the kernel before is left, whether it was reset or replaced by kexec."""
+        self._begun = True
         self._forget(list(self._in_modules))
 
     def _module_begins(self, memory: GuestMemory, module: int) -> None:
-        name = memory.string(module + self.layout.module_name) or ""
+        name = memory.string(module + self.layout.module_name)
+        if not name:
+            raise HostFault(f"the name of the module at {module:#x} cannot be read")
         self._forget(number for number, (owner, _) in self._in_modules.items() if owner == name)
         wanted = self._of_modules.get(name, ())
         if not wanted and not self._in_modules:

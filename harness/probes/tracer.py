@@ -36,7 +36,12 @@ class Tracer:
     _on_serial_line: set[int] = field(default_factory=set)
 
     def arm(self, session: Session, deadline: Deadline) -> dict[str, str]:
-        """Arms the probes in the present boot. Returns the names of those that are refused, each with the reason."""
+        """Arms the probes in the present boot. Returns the names of those that are refused, each with the reason.
+
+        Raises HostFault when the kernel has no tracer, or the platform did not see it begin.
+        """
+        if self.functions is not None:
+            self.functions.require_begun()
         standard = [KernelProbe(name.partition(":")[2], tracepoint=name) for name in tracefs.STANDARD_TRACEPOINTS]
         script = tracefs.arm_script(session.machine.boot.number, [*standard, *self.probes])
         done = session.note_online(session.run(script, deadline))

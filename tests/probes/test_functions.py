@@ -172,6 +172,16 @@ def test_another_kernel_has_no_modules(platform: Platform) -> None:
     assert len(told(peer, "unprobe")) == 1
 
 
+def test_a_kernel_that_was_not_seen_to_begin_is_not_the_one_of_the_symbols(platform: Platform) -> None:
+    functions, peer = placed(platform)
+    with pytest.raises(HostFault, match="did not see the kernel begin"):
+        functions.require_begun()
+    peer.ask(f"{START} 0 0")
+    functions.require_begun()
+    with pytest.raises(HostFault, match="did not see the kernel begin"):
+        functions.require_begun()  # a second boot is another kernel
+
+
 def test_a_probe_can_be_added_while_the_guest_runs(platform: Platform) -> None:
     functions, peer = placed(platform)
     functions.add(probe("register_syscore"))
@@ -184,6 +194,14 @@ def test_a_module_whose_symbols_cannot_be_read_ends_the_run(platform: Platform) 
     peer.say(f"{BEGIN} 0 {KVM:x}")
     peer.join(5)
     with pytest.raises(HostFault, match="symbols of module kvm cannot be read"):
+        platform.check()
+
+
+def test_a_module_without_a_name_that_can_be_read_ends_the_run(platform: Platform) -> None:
+    _, peer = placed(platform, probe("kvm_init", "kvm"))
+    peer.say(f"{BEGIN} 0 dead0000")
+    peer.join(5)
+    with pytest.raises(HostFault, match="the name of the module at 0xdead0000 cannot be read"):
         platform.check()
 
 
