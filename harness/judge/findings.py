@@ -179,13 +179,31 @@ def _blind(expectation: InWindow, record: RunRecord, selectors: Sequence[Selecto
     return ""
 
 
-def _view(expectation: InWindow, record: RunRecord, selectors: Sequence[Selector]) -> Window | Found:
-    """The window in which events of `selectors` can be seen, or the finding that says why they cannot."""
+def _view(
+    expectation: InWindow, record: RunRecord, selectors: Sequence[Selector], also: Iterable[str] = ()
+) -> Window | Found:
+    """The window in which events of `selectors` can be seen, or the finding that says why they cannot.
+
+    `also` are arguments that must be known beside those that select.
+    """
     window = window_of(expectation, record, selectors)
     if isinstance(window, str):
         return _unseen(window)
     reason = _blind(expectation, record, selectors)
-    return _unseen(reason) if reason else window
+    if reason:
+        return _unseen(reason)
+    for selector in selectors:
+        for event in window.events:
+            if name := _unread(event, selector, also):
+                return _unseen(f"of {_named(event)}, the value of {name} could not be read", [event])
+    return window
+
+
+def _unread(event: Event, selector: Selector, also: Iterable[str]) -> str:
+    """Which argument has to be known, and is not, of an event that is otherwise one of the selector's; or ""."""
+    unread = [name for name in (*selector.where, *also) if event.unread(name)]
+    known = {name: value for name, value in selector.where.items() if name not in unread}
+    return unread[0] if unread and event.matches(replace(selector, where=known)) else ""
 
 
 def _without_value(events: Iterable[Event], selector: Selector) -> bool:
@@ -337,14 +355,20 @@ def _(arguments: Arguments, record: RunRecord) -> Found:
                 return f"{_named(event)}: {name} was {found}, not {wanted}"
         return ""
 
-    return _every(arguments, arguments.event, record, wrong, f"{arguments.event.name}: {arguments.are}")
+    text = f"{arguments.event.name}: {arguments.are}"
+    return _every(arguments, arguments.event, record, wrong, text, also=arguments.are)
 
 
 def _every(
-    expectation: InWindow, selector: Selector, record: RunRecord, wrong: Callable[[Event], str], text: str
+    expectation: InWindow,
+    selector: Selector,
+    record: RunRecord,
+    wrong: Callable[[Event], str],
+    text: str,
+    also: Iterable[str] = (),
 ) -> Found:
     """HELD when there is an event (on each CPU, where asked) and `wrong` says "" to all of them."""
-    window = _view(expectation, record, [selector])
+    window = _view(expectation, record, [selector], also)
     if isinstance(window, Found):
         return window
     matching = [event for event in window.events if event.matches(selector)]

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.scenario.kinds import Phase, Selector
+from harness.scenario.platform_events import PLATFORM_EVENTS, SOURCE
+
+_FAULT = "(fault)"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,18 @@ class Event:
         if name == "ret" and self.ret is not None:
             return self.errno_return
         return self.args.get(name)
+
+    def unread(self, name: str) -> bool:
+        """Whether this event has such an argument, or should have, and its value could not be read.
+
+        Every event has a task, and a function its arguments: a probe that cannot read one leaves it out, or prints
+        "(fault)" for it (kernel/trace/trace_probe.c). What the platform sees by itself has arguments that depend.
+        """
+        if name in ("task", "pid"):
+            return self.source == SOURCE and not self.task
+        if name in self.args:
+            return self.args[name] == _FAULT
+        return self.phase in ("call", "point") and self.name not in PLATFORM_EVENTS
 
     def to_json(self) -> dict[str, Any]:
         """The event as one line of events.jsonl, without what is empty."""

@@ -333,6 +333,32 @@ PLATFORM_CASES = {
     ),
 }
 
+READ = "  - never: {event: 'late[state=6]', during: load}\n"
+TASK = "  - never: 'vmxoff[task=sh]'\n"
+NO_TASK = dataclasses.replace(event(7, 0, "vmxoff", "point"), task="")
+PLATFORM_CASES |= {
+    "never: an argument that was read": (record(READ, [*LOAD, event(7, 0, "late", state=5)]), Verdict.CONFIRMED),
+    "never: an argument that could not be read": (record(READ, [*LOAD, event(7, 0, "late")]), Verdict.NOT_EXERCISED),
+    "never: an argument that faulted": (
+        record(READ, [*LOAD, event(7, 0, "late", state="(fault)")]),
+        Verdict.NOT_EXERCISED,
+    ),
+    "never: on the other CPU it could not be read": (
+        record(READ.replace("6]", "6]@1"), [*LOAD, event(7, 0, "late")]),
+        Verdict.CONFIRMED,
+    ),
+    "never: the task is another one": (
+        on_platform(record(TASK, [event(7, 0, "vmxoff", "point")])),
+        Verdict.CONFIRMED,
+    ),
+    "never: the task is not known": (on_platform(record(TASK, [NO_TASK])), Verdict.NOT_EXERCISED),
+    "never: no failure is no unread one": (
+        on_platform(record("  - never: 'vmxoff[fault=UD]'\n", [event(7, 0, "vmxoff", "point")])),
+        Verdict.CONFIRMED,
+    ),
+    "arguments: not read": (record(ARGUMENTS, [*LOAD, event(7, 0, "late")]), Verdict.NOT_EXERCISED),
+}
+
 
 @pytest.mark.parametrize(("run", "expected"), PLATFORM_CASES.values(), ids=PLATFORM_CASES.keys())
 def test_events_are_judged_by_what_their_source_saw(run: RunRecord, expected: Verdict) -> None:
