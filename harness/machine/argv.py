@@ -37,7 +37,7 @@ class MachineSpec:
     memory_mib: int = 512  # Debian's kernel, an initramfs of 30 MB, and a crash kernel fit
     cmdline: str = ""  # after BASE_CMDLINE
     kexec_disks: bool = False  # the kernel image as /dev/vda and the initramfs as /dev/vdb, read-only
-    without_virt: int = 0  # how many of the last CPUs lack the engine's extension in their CPUID
+    without_virt: int = 0  # how many of the last CPUs lack the engine's extension
     platform: PlatformConfig = field(default_factory=PlatformConfig)  # on an engine with the emulated platform
 
     def __post_init__(self) -> None:
@@ -63,6 +63,11 @@ class MachineSpec:
     def hotplug(self) -> bool:
         """Whether vCPUs can be plugged in."""
         return self.max_cpus > self.cpus
+
+    @property
+    def cpus_without_virt(self) -> range:
+        """The CPUs that lack the engine's extension."""
+        return range(self.cpus - self.without_virt, self.cpus)
 
     @property
     def topology(self) -> str:
@@ -233,7 +238,7 @@ def _odd_cpus(spec: MachineSpec, engine: Engine) -> list[str]:
     """The CPUs that lack the extension: -cpu goes for all, so these are devices of their own."""
     cores = spec.cpus // spec.sockets
     words: list[str] = []
-    for cpu in range(spec.cpus - spec.without_virt, spec.cpus):
+    for cpu in spec.cpus_without_virt:
         place = f"socket-id={cpu // cores},core-id={cpu % cores},thread-id=0"
         words += ["-device", f"{engine.cpu}-x86_64-cpu,{place},{engine.extension.name}=off"]
     return words

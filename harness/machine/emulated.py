@@ -22,7 +22,7 @@ def platform_of(spec: MachineSpec, engine: Engine, qemu: Qemu, run: Path, deadli
         return None
     config = spec.platform
     tdx = TdxModule(config.tdx, layout_of(spec)) if config.tdx is not None else None
-    return Platform(build.plugin(qemu.version, deadline), run, config.setup(), tdx)
+    return Platform(build.plugin(qemu.version, deadline), run, config.setup(spec.cpus_without_virt), tdx)
 
 
 def layout_of(spec: MachineSpec) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from harness.platform.cpu import KEYID_PARTITIONING, CpuConfig, Msr
@@ -22,10 +23,14 @@ class PlatformConfig:
             msrs.append(Msr(None, KEYID_PARTITIONING, self.tdx.keyid_partitioning))
         return msrs
 
-    def setup(self) -> list[str]:
-        """The commands that tell the plugin; the TDX module is not in QEMU, but at the harness's end of the link."""
+    def setup(self, without_vmx: Iterable[int] = ()) -> list[str]:
+        """The commands that tell the plugin; the TDX module is not in QEMU, but at the harness's end of the link.
+
+        `without_vmx` are the CPUs whose CPUID has no VMX: there the rest of it must be missing too.
+        """
         msrs = [f"msr {_cpu(msr.cpu)} {msr.number:x} {msr.value:x}" for msr in self.msrs()]
-        return msrs + [f"vmxe {cpu:x}" for cpu in self.cpu.vmxe]
+        plain = [f"without_vmx {cpu:x}" for cpu in without_vmx]
+        return msrs + plain + [f"vmxe {cpu:x}" for cpu in self.cpu.vmxe]
 
 
 def _cpu(cpu: int | None) -> str:

@@ -1,8 +1,8 @@
 """What the emulated platform sees by itself: events that a scenario may name without a `trace` entry.
 
-They are instructions and resets, not functions: `point` events, complete from x86_64_start_kernel(), the kernel's first C
-function, to its last instruction, on every engine that has the platform. Their arguments are those that selectors and
-`arguments` may compare.
+They are instructions and resets, not functions: `point` events, complete from x86_64_start_kernel(), the first C
+function of a kernel, to its last instruction, on every engine that has the platform. Their arguments are those that
+selectors and `arguments` may compare.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ SOURCE = "platform"  # the source of an event (harness/probes/event.py) that com
 # Carried by an instruction that failed: the exception (UD, GP), or what VMX says without one ("invalid", or the
 # VM-instruction error number, Intel SDM vol. 3, 32.4).
 FAILURES = ("fault", "vmfail")
+
+NOT_EMULATED = "not_emulated"
 
 _SEAMCALL_REGISTERS = ("rcx", "rdx", "r8", "r9", "r10", "r11")
 
@@ -33,7 +35,7 @@ PLATFORM_EVENTS: Mapping[str, tuple[str, ...]] = {
     "vmcall": (),
     "cr4": ("old", "new"),  # a write that changes VMXE, or fails because of it
     "cr0": ("old", "new"),  # a write that fails in VMX operation
-    "wrmsr": ("msr", "value"),  # to FEAT_CTL, a VMX capability or the KeyIDs' partitioning
+    "wrmsr": ("msr", "value", "dropped"),  # to FEAT_CTL, a VMX capability or the KeyIDs' partitioning
     # `leaf` and `status` by name: TDH.SYS.INIT, TDX_SUCCESS.
     "seamcall": ("leaf", "status", *_SEAMCALL_REGISTERS, *(f"out_{name}" for name in _SEAMCALL_REGISTERS)),
     "seamret_fault": ("insn",),  # SEAMRET, SEAMOPS or TDCALL outside of SEAM
@@ -42,5 +44,5 @@ PLATFORM_EVENTS: Mapping[str, tuple[str, ...]] = {
     "cpu_reset": ("root",),
     "sipi": ("root",),
     "init_blocked": ("root",),  # an INIT that a CPU in VMX operation would have ignored
-    "not_emulated": ("what", "pc"),
+    NOT_EMULATED: ("what", "pc"),
 }

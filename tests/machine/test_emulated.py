@@ -50,9 +50,8 @@ def root(guest: Guest) -> list[int]:
     return [int(cpu) for cpu, state in vmx.items() if state["root"]]
 
 
-FEAT_CTL = (
-    "modprobe msr; dd if=/dev/cpu/{}/msr bs=8 count=1 skip=58 iflag=skip_bytes 2>/dev/null | od -An -td8"  # 0x3a
-)
+_MSR = "modprobe msr; dd if=/dev/cpu/{{}}/msr bs=8 count=1 skip={} iflag=skip_bytes 2>/dev/null | od -An -td8"
+FEAT_CTL, VMX_BASIC = _MSR.format(0x3A), _MSR.format(0x480)
 
 
 @pytest.mark.boot
@@ -80,7 +79,9 @@ def test_a_cpu_without_vmx_and_one_that_firmware_locked_off(tmp_path: Path) -> N
         assert run(guest, "grep ^flags /proc/cpuinfo | grep -c ' vmx '") == "1\n", (
             "Linux hides it where it is locked off"
         )
-        assert [run(guest, FEAT_CTL.format(cpu)).split() for cpu in (0, 1)] == [["5"], ["1"]]
+        # /dev/cpu/2/msr gives EIO for a #GP: the MSR is not there
+        assert [run(guest, FEAT_CTL.format(cpu)).split() for cpu in (0, 1, 2)] == [["5"], ["1"], []]
+        assert [run(guest, VMX_BASIC.format(cpu)).split() != [] for cpu in (1, 2)] == [True, False]
         assert run(guest, "taskset 1 modprobe kvm_intel 2>&1 | tail -n 1").endswith("Input/output error\n")
         assert root(guest) == []
 

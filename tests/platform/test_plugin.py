@@ -137,6 +137,7 @@ WRONG = (
     "tdx 2",
     "vmxe 9",
     "vmxe_taken *",
+    "without_vmx 3",
     "symbol unknown 1",
     "offset task_comm",
     "probe 1 0 b f",
@@ -171,7 +172,14 @@ class TestSetUp:
 
     def test_what_was_said_is_the_state(self, firmware: Firmware) -> None:
         said = ["tdx 1", "msr 1 3a 5", "msr_now 1 3a 1", "vmx 2 1 1000 2000", "incarnation 3 1", "seq 11"]
-        said += ["vmxe 0", "vmxe 1", "vmxe_taken 1", "gp 0 ffffffff81000000 0 0 0", "gp 2 0 0 ffffffff81000000 1f8"]
+        said += [
+            "without_vmx 2",
+            "vmxe 0",
+            "vmxe 1",
+            "vmxe_taken 1",
+            "gp 0 ffffffff81000000 0 0 0",
+            "gp 2 0 0 ffffffff81000000 1f8",
+        ]
         for line in said:
             assert firmware.command(line) == "ok"
         firmware.send("state")
@@ -258,6 +266,19 @@ class TestFirmware:
             deadline.pause(0.05)
         written = {event["cpu"]: event["args"] for event in firmware.events if event["name"] == "wrmsr"}
         assert written == {cpu: {"msr": "0x3a", "value": "0x5"} for cpu in (0, 1)}
+
+    def test_what_firmware_writes_to_a_locked_or_missing_feat_ctl_is_dropped_and_told(
+        self, firmware: Firmware
+    ) -> None:
+        _go(firmware, "msr * 3a 1", "without_vmx 1")
+        deadline = _soon(60)
+        while len([event for event in firmware.events if event["name"] == "wrmsr"]) < 2:
+            deadline.check()
+            deadline.pause(0.05)
+        written = {event["cpu"]: event["args"] for event in firmware.events if event["name"] == "wrmsr"}
+        assert written == {cpu: {"msr": "0x3a", "value": "0x5", "dropped": 1} for cpu in (0, 1)}
+        firmware.send("state")
+        assert not [line for line in firmware.lines_until("ok") if "msr_now" in line]
 
 
 @pytest.mark.boot

@@ -137,6 +137,17 @@ static const char *cmd_vmxe_taken(struct platform *platform, const struct words 
 	return NULL;
 }
 
+static const char *cmd_without_vmx(struct platform *platform, const struct words *words)
+{
+	unsigned int first, end;
+
+	if (words->count != 2 || !parse_vcpus(platform, words->word[1], &first, &end))
+		return "expected: <cpu>";
+	for (unsigned int i = first; i < end; i++)
+		platform->vcpus[i].msrs.without_vmx = true;
+	return NULL;
+}
+
 static const char *set_symbol(const struct words *words, const char *const *names, uint64_t *const *places)
 {
 	uint64_t value;
@@ -338,6 +349,8 @@ static void send_vcpu_state(struct platform *platform, const struct vcpu *vcpu)
 		if (msr->value != msr->power_on)
 			link_send(&platform->link, "state msr_now %x %x %" PRIx64, vcpu->index, msr->index, msr->value);
 	}
+	if (msrs->without_vmx)
+		link_send(&platform->link, "state without_vmx %x", vcpu->index);
 	link_send(&platform->link, "state vmx %x %x %" PRIx64 " %" PRIx64, vcpu->index, vcpu->vmx.root,
 		  vcpu->vmx.vmxon, vcpu->vmx.current);
 	if (vcpu->gp.pc || vcpu->gp.due_pc)
@@ -379,6 +392,7 @@ static const struct command {
 } commands[] = {
 	{"msr", cmd_msr, false},	{"msr_now", cmd_msr_now, true},	{"tdx", cmd_tdx, false},
 	{"vmxe", cmd_vmxe, false},	{"vmxe_taken", cmd_vmxe_taken, true},
+	{"without_vmx", cmd_without_vmx, true},
 	{"symbol", cmd_symbol, false},	{"offset", cmd_offset, false},
 	{"probe", cmd_probe, false},	{"unprobe", cmd_unprobe, false}, {"hook", cmd_hook, false},
 	{"boot", cmd_boot, false},	{"incarnation", cmd_incarnation, true}, {"state", cmd_state, false},

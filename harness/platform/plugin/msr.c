@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "msr.h"
 
-struct msr *msr_find(struct msrs *msrs, uint32_t index)
+static struct msr *defined(struct msrs *msrs, uint32_t index)
 {
 	for (size_t i = 0; i < msrs->count; i++)
 		if (msrs->table[i].index == index)
@@ -9,9 +9,19 @@ struct msr *msr_find(struct msrs *msrs, uint32_t index)
 	return NULL;
 }
 
+bool msr_missing(const struct msrs *msrs, uint32_t index)
+{
+	return msrs->without_vmx && (index == MSR_FEAT_CTL || (index >= MSR_VMX_BASIC && index <= MSR_VMX_LAST));
+}
+
+struct msr *msr_find(struct msrs *msrs, uint32_t index)
+{
+	return msr_missing(msrs, index) ? NULL : defined(msrs, index);
+}
+
 bool msr_define(struct msrs *msrs, uint32_t index, uint64_t power_on)
 {
-	struct msr *msr = msr_find(msrs, index);
+	struct msr *msr = defined(msrs, index);
 
 	if (!msr) {
 		if (msrs->count == MSR_MAX)
@@ -44,9 +54,13 @@ static bool writable(const struct msr *msr)
 	return msr->index < MSR_VMX_BASIC || msr->index > MSR_VMX_LAST;
 }
 
-struct outcome msr_write(struct msr *msr, uint64_t value)
+struct outcome msr_write(struct msrs *msrs, uint32_t index, uint64_t value)
 {
-	if (!writable(msr))
+	struct msr *msr = msr_find(msrs, index);
+
+	if (!msr && !msr_missing(msrs, index))
+		return (struct outcome){.kind = OUTCOME_NATIVE};
+	if (!msr || !writable(msr))
 		return (struct outcome){.kind = OUTCOME_GP};
 	msr->value = value;
 	return (struct outcome){.kind = OUTCOME_DONE};

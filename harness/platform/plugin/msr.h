@@ -28,6 +28,7 @@ struct msr {
 };
 
 struct msrs {
+	bool without_vmx;	/* the CPU has no VMX, whatever the table says of it */
 	size_t count;
 	struct msr table[MSR_MAX];
 };
@@ -38,13 +39,19 @@ bool msr_define(struct msrs *msrs, uint32_t index, uint64_t power_on);
 /* What RESET does, and INIT does not. */
 void msr_power_on(struct msrs *msrs);
 
-/* NULL for an MSR that is TCG's own. */
+/* NULL for an MSR that is TCG's own, or that this CPU does not have. */
 struct msr *msr_find(struct msrs *msrs, uint32_t index);
+
+/*
+ * Whether this CPU has no such MSR, so that any access is #GP: the VMX capabilities of one without VMX, and
+ * IA32_FEAT_CTL too (SDM vol. 4, table 2-2: it exists with VMX, SMX, SGX or LMCE, and TCG's CPUs have none of the others).
+ */
+bool msr_missing(const struct msrs *msrs, uint32_t index);
 
 /* The value, 0 for an MSR that is not defined: a capability that is not there. */
 uint64_t msr_value(struct msrs *msrs, uint32_t index);
 
-/* WRMSR with its faults: capability MSRs are read-only, IA32_FEAT_CTL is once it is locked. */
-struct outcome msr_write(struct msr *msr, uint64_t value);
+/* WRMSR with its faults: capability MSRs are read-only, IA32_FEAT_CTL is once it is locked. NATIVE: it is TCG's own. */
+struct outcome msr_write(struct msrs *msrs, uint32_t index, uint64_t value);
 
 #endif

@@ -189,6 +189,22 @@ static void on_discontinuity(unsigned int index, enum qemu_plugin_discon_type ty
 		throw_translations_away();
 }
 
+static bool in_long_mode(const struct vcpu *vcpu)
+{
+	return cpu_get(&vcpu->cpu, EFER) & EFER_LMA;
+}
+
+/* What the guest sees from now on may not be what hardware would have shown it. */
+static void report_not_emulated(const struct vcpu *vcpu, const char *what, const struct insn *insn, uint64_t pc)
+{
+	struct event event = event_point("not_emulated");
+
+	event_text(&event, "what", what, strlen(what));
+	event_hex(&event, "pc", pc);
+	emit(vcpu, &event);
+	fprintf(stderr, "platform: %s: %s at 0x%" PRIx64 "\n", what, x86_name(insn->op), pc);
+}
+
 /* Goes on after an instruction with the outcome, the way its flags say. Returns when TCG shall raise the #UD. */
 static void complete(struct vcpu *vcpu, const struct insn *insn, uint64_t pc, struct outcome outcome)
 {
@@ -201,6 +217,10 @@ static void complete(struct vcpu *vcpu, const struct insn *insn, uint64_t pc, st
 	case OUTCOME_UD:
 		return;
 	case OUTCOME_GP:
+		if (!in_long_mode(vcpu)) {
+			report_not_emulated(vcpu, "#GP outside of long mode", insn, pc);
+			return;
+		}
 		raise_gp(vcpu, pc);
 	case OUTCOME_DONE:
 		qemu_plugin_set_pc(next);
@@ -210,14 +230,8 @@ static void complete(struct vcpu *vcpu, const struct insn *insn, uint64_t pc, st
 	}
 	next = x86_consume_flags(&vcpu->cpu, next, flags, &used);
 	/* Failure that nobody looks at in the next instruction would pass for whatever the flags were before. */
-	if (flags && !used) {
-		struct event event = event_point("not_emulated");
-
-		event_text(&event, "what", "flags not consumed", 18);
-		event_hex(&event, "pc", pc);
-		emit(vcpu, &event);
-		fprintf(stderr, "platform: the flags of %s at 0x%" PRIx64 " are lost\n", x86_name(insn->op), pc);
-	}
+	if (flags && !used)
+		report_not_emulated(vcpu, "flags not consumed", insn, pc);
 	qemu_plugin_set_pc(next);
 }
 
@@ -327,7 +341,7 @@ static uint64_t cr_value(struct vcpu *vcpu, const struct insn *insn)
 {
 	uint64_t value = cpu_get(&vcpu->cpu, insn->rm.reg);
 
-	if (insn->reg != 4 || !vcpu->vmxe_preset)
+	if (insn->reg != 4 || !vcpu->vmxe_preset || !msr_find(&vcpu->msrs, MSR_VMX_BASIC))
 		return value;
 	if (value & CR4_VMXE)
 		vcpu->vmxe_preset = false; /* the kernel knows of it from now on */
@@ -370,14 +384,18 @@ static void do_rdmsr(struct vcpu *vcpu, const struct insn *insn, uint64_t pc)
 	uint32_t index = (uint32_t)cpu_get(&vcpu->cpu, RCX);
 	const struct msr *msr;
 	uint64_t value = 0;
+	bool missing;
 
 	pthread_mutex_lock(&platform.lock);
+	missing = msr_missing(&vcpu->msrs, index);
 	msr = msr_find(&vcpu->msrs, index);
 	if (msr)
 		value = msr->value;
 	pthread_mutex_unlock(&platform.lock);
-	if (!msr || cpu_cpl(&vcpu->cpu))
+	if ((!msr && !missing) || cpu_cpl(&vcpu->cpu))
 		return;
+	if (missing)
+		complete(vcpu, insn, pc, (struct outcome){.kind = OUTCOME_GP});
 	cpu_set(&vcpu->cpu, RAX, (uint32_t)value);
 	cpu_set(&vcpu->cpu, RDX, value >> 32);
 	complete(vcpu, insn, pc, (struct outcome){.kind = OUTCOME_DONE});
@@ -389,20 +407,23 @@ static void do_wrmsr(struct vcpu *vcpu, const struct insn *insn, uint64_t pc)
 	struct outcome outcome = {.kind = OUTCOME_NATIVE};
 	struct event event = event_point("wrmsr");
 	uint64_t value = cpu_get(&vcpu->cpu, RDX) << 32 | (uint32_t)cpu_get(&vcpu->cpu, RAX);
-	struct msr *msr;
 
 	pthread_mutex_lock(&platform.lock);
-	msr = msr_find(&vcpu->msrs, index);
-	if (msr && !cpu_cpl(&vcpu->cpu))
-		outcome = msr_write(msr, value);
+	if (!cpu_cpl(&vcpu->cpu))
+		outcome = msr_write(&vcpu->msrs, index, value);
 	pthread_mutex_unlock(&platform.lock);
 	if (outcome.kind == OUTCOME_NATIVE)
 		return;
-	/* SeaBIOS locks IA32_FEAT_CTL as QEMU tells it to, before any kernel runs. A lock that is there already wins. */
-	if (outcome.kind == OUTCOME_GP && !(cpu_get(&vcpu->cpu, EFER) & EFER_LMA))
-		complete(vcpu, insn, pc, (struct outcome){.kind = OUTCOME_DONE});
 	event_hex(&event, "msr", index);
 	event_hex(&event, "value", value);
+	/*
+	 * SeaBIOS writes IA32_FEAT_CTL on every CPU, as QEMU tells it to, before any kernel runs; it would not survive the
+	 * #GP. A lock that is there already wins, and a CPU without the MSR stays so.
+	 */
+	if (outcome.kind == OUTCOME_GP && index == MSR_FEAT_CTL && !in_long_mode(vcpu)) {
+		event_integer(&event, "dropped", 1);
+		outcome.kind = OUTCOME_DONE;
+	}
 	event_outcome(&event, outcome);
 	emit(vcpu, &event);
 	complete(vcpu, insn, pc, outcome);
@@ -426,7 +447,7 @@ static bool in_its_mode(const struct vcpu *vcpu, enum op op)
 {
 	if (op == OP_MOV_TO_CR || op == OP_RDMSR || op == OP_WRMSR)
 		return cpu_get(&vcpu->cpu, CR0) & CR0_PE;
-	return cpu_get(&vcpu->cpu, EFER) & EFER_LMA;
+	return in_long_mode(vcpu);
 }
 
 static void on_instruction(unsigned int index, void *userdata)
@@ -457,7 +478,7 @@ static void on_msr_access(unsigned int index, void *userdata)
 	bool ours;
 
 	pthread_mutex_lock(&platform.lock);
-	ours = msr_find(&vcpu->msrs, msr);
+	ours = msr_find(&vcpu->msrs, msr) || msr_missing(&vcpu->msrs, msr);
 	pthread_mutex_unlock(&platform.lock);
 	if (ours)
 		on_instruction(index, userdata);
@@ -635,7 +656,7 @@ static void on_watched(unsigned int index, void *userdata)
 	/* What is watched since then must be seen from this instruction on. */
 	if (__atomic_load_n(&platform.retranslate, __ATOMIC_ACQUIRE)) {
 		throw_translations_away();
-		if (!(cpu_get(&vcpu->cpu, EFER) & EFER_LMA))
+		if (!in_long_mode(vcpu))
 			return; /* firmware, where the address is not the pc; the next block is translated anew */
 		vcpu->again_pc = pc;
 		vcpu->again_rsp = rsp;

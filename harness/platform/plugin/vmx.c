@@ -353,9 +353,10 @@ static struct outcome mov_to_cr4(const struct vmx *vmx, struct msrs *msrs, const
 {
 	uint64_t old = cpu_get(cpu, CR4);
 
-	/* Without a VMX capability MSR the CPU has no VMX, and TCG's #GP for the bit is right. */
-	if (!((old | value) & CR4_VMXE) || !msr_find(msrs, MSR_VMX_BASIC))
+	if (!((old | value) & CR4_VMXE))
 		return (struct outcome){.kind = OUTCOME_NATIVE};
+	if (!msr_find(msrs, MSR_VMX_BASIC))
+		return gp; /* a CPU without VMX, where the bit is reserved */
 	if (cr4_refused(cpu, old, value))
 		return gp;
 	if (vmx->root && !fixed_bits_hold(msrs, MSR_VMX_CR4_FIXED0, value))

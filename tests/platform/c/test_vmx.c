@@ -373,7 +373,7 @@ static void test_mov_to_cr4(void)
 	start();
 	fake.regs[CR4] &= ~(uint64_t)CR4_VMXE;
 	msrs.count = 0;
-	CHECK_EQUAL(move(4, CR4_ON), OUTCOME_NATIVE);				/* a CPU without VMX: TCG's #GP */
+	CHECK_EQUAL(move(4, CR4_ON), OUTCOME_GP);				/* a CPU without VMX */
 }
 
 static void test_control_registers_in_root(void)
@@ -390,25 +390,40 @@ static void test_control_registers_in_root(void)
 
 static void test_msrs(void)
 {
-	struct msr *feat_ctl;
-
 	start();
-	feat_ctl = msr_find(&msrs, MSR_FEAT_CTL);
-	CHECK_EQUAL(msr_write(feat_ctl, 0).kind, OUTCOME_GP);			/* locked */
-	CHECK_EQUAL(feat_ctl->value, 5);
-	CHECK_EQUAL(msr_write(msr_find(&msrs, MSR_VMX_BASIC), 0).kind, OUTCOME_GP);
+	CHECK_EQUAL(msr_write(&msrs, MSR_FEAT_CTL, 0).kind, OUTCOME_GP);		/* locked */
+	CHECK_EQUAL(msr_value(&msrs, MSR_FEAT_CTL), 5);
+	CHECK_EQUAL(msr_write(&msrs, MSR_VMX_BASIC, 0).kind, OUTCOME_GP);
 	msr_define(&msrs, MSR_FEAT_CTL, 0);
-	CHECK_EQUAL(msr_write(feat_ctl, 5).kind, OUTCOME_DONE);
-	CHECK_EQUAL(msr_write(feat_ctl, 0).kind, OUTCOME_GP);
+	CHECK_EQUAL(msr_write(&msrs, MSR_FEAT_CTL, 5).kind, OUTCOME_DONE);
+	CHECK_EQUAL(msr_write(&msrs, MSR_FEAT_CTL, 0).kind, OUTCOME_GP);
 	msr_power_on(&msrs);
 	CHECK_EQUAL(msr_value(&msrs, MSR_FEAT_CTL), 0);
 	CHECK(msr_define(&msrs, 0x1234, 7));
-	CHECK_EQUAL(msr_write(msr_find(&msrs, 0x1234), 8).kind, OUTCOME_DONE);
+	CHECK_EQUAL(msr_write(&msrs, 0x1234, 8).kind, OUTCOME_DONE);
 	CHECK_EQUAL(msr_value(&msrs, 0x1234), 8);
 	CHECK(!msr_find(&msrs, 0x1235));
+	CHECK_EQUAL(msr_write(&msrs, 0x1235, 0).kind, OUTCOME_NATIVE);
 	for (uint32_t index = 0x2000; msrs.count < MSR_MAX; index++)
 		CHECK(msr_define(&msrs, index, 0));
 	CHECK(!msr_define(&msrs, 0x3000, 0));
+}
+
+static void test_a_cpu_without_vmx(void)
+{
+	start();
+	CHECK(msr_define(&msrs, MSR_TME_KEYID_PARTITIONING, 7));
+	msrs.without_vmx = true;
+	fake.regs[CR4] &= ~(uint64_t)CR4_VMXE;
+	CHECK_EQUAL(move(4, CR4_ON), OUTCOME_GP);
+	CHECK_EQUAL(move(4, CR4_ON & ~(uint64_t)CR4_VMXE), OUTCOME_NATIVE);
+	CHECK_EQUAL(run_on(OP_VMXON, VMXON_REGION), OUTCOME_UD);
+	CHECK(msr_missing(&msrs, MSR_FEAT_CTL) && msr_missing(&msrs, MSR_VMX_BASIC) && msr_missing(&msrs, MSR_VMX_LAST));
+	CHECK(!msr_find(&msrs, MSR_FEAT_CTL) && !msr_find(&msrs, MSR_VMX_BASIC));
+	CHECK_EQUAL(msr_write(&msrs, MSR_FEAT_CTL, 5).kind, OUTCOME_GP);
+	CHECK(!msr_missing(&msrs, MSR_TME_KEYID_PARTITIONING) && msr_find(&msrs, MSR_TME_KEYID_PARTITIONING));
+	CHECK_EQUAL(msr_write(&msrs, 0x1234, 0).kind, OUTCOME_NATIVE);
+	CHECK(msr_define(&msrs, MSR_FEAT_CTL, 1) && !msr_find(&msrs, MSR_FEAT_CTL));	/* in either order */
 }
 
 int main(void)
@@ -429,5 +444,6 @@ int main(void)
 	test_mov_to_cr4();
 	test_control_registers_in_root();
 	test_msrs();
+	test_a_cpu_without_vmx();
 	return failures != 0;
 }
