@@ -498,6 +498,13 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
     if taint := _unexplained_taint(record):
         findings.append(_failed(taint))
     findings += [
+        _unseen(
+            f"the platform does not emulate {event.args.get('what', event.name)}: what follows proves nothing",
+            [event],
+        )
+        for event in not_emulated(record, expectations)[:1]
+    ]
+    findings += [
         _unseen(f"the scenario asks for a fault that did not happen: {fault}") for fault in record.idle_faults
     ]
     spoken_of = {
@@ -510,6 +517,18 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
                 _unseen(f"step {outcome.id!r} gave {outcome.result}{detail}, which no expectation speaks of")
             )
     return findings
+
+
+_NOT_EMULATED = "not_emulated"
+
+
+def not_emulated(record: RunRecord, expectations: Sequence[Expectation]) -> list[Event]:
+    """Where the kernel used what the platform does not have, in a scenario that does not speak of it.
+
+    The kernel then saw what no CPU would have shown it.
+    """
+    spoken_of = {selector.name for expectation in expectations for selector in expectation.selectors}
+    return [event for event in record.events if event.name == _NOT_EMULATED and _NOT_EMULATED not in spoken_of]
 
 
 def unexpected_splats(record: RunRecord, expectations: Sequence[Expectation]) -> list[Splat]:

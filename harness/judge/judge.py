@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.errors import Exit
-from harness.judge.findings import find, run_findings, unexpected_splats
+from harness.judge.findings import find, not_emulated, run_findings, unexpected_splats
 from harness.judge.record import RunRecord
 from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdict
 from harness.scenario.model import ClaimUse
@@ -15,19 +15,25 @@ def judge(record: RunRecord) -> Judgement:
     """Judges every claim of the record's scenario."""
     expectations = record.scenario.expectations_on(record.version, record.vendor)
     about_run = run_findings(record, expectations)
-    accused = any(splat.sure for splat in unexpected_splats(record, expectations))
+    blameless = bool(not_emulated(record, expectations))
+    accused = not blameless and any(splat.sure for splat in unexpected_splats(record, expectations))
     only = record.scenario.claims[0].claim.id if len(record.scenario.claims) == 1 else None
     verdicts = []
     for use in record.scenario.claims:
         own = [
             find(expectation, record) for expectation in expectations if (expectation.claim or only) == use.claim.id
         ]
-        verdicts.append(_claim_verdict(use, own, about_run, record, accused))
+        verdicts.append(_claim_verdict(use, own, about_run, record, accused, blameless))
     return Judgement(tuple(verdicts))
 
 
 def _claim_verdict(
-    use: ClaimUse, own: Sequence[Found], about_run: Sequence[Found], record: RunRecord, accused: bool
+    use: ClaimUse,
+    own: Sequence[Found],
+    about_run: Sequence[Found],
+    record: RunRecord,
+    accused: bool,
+    blameless: bool,
 ) -> ClaimVerdict:
     findings = [*own, *about_run]
     if not own:
@@ -35,17 +41,18 @@ def _claim_verdict(
         findings.append(Found(Finding.UNSEEN, text))
     # What is known of a kernel is not known of it with a patch.
     known = use.known.get(str(record.kernel["spec"])) if record.kernel["label"] == record.kernel["spec"] else None
-    return ClaimVerdict(use, _verdict(findings, record, accused), tuple(findings), known)
+    return ClaimVerdict(use, _verdict(findings, record, accused, blameless), tuple(findings), known)
 
 
-def _verdict(findings: Sequence[Found], record: RunRecord, accused: bool) -> Verdict:
+def _verdict(findings: Sequence[Found], record: RunRecord, accused: bool, blameless: bool) -> Verdict:
     # A splat is the kernel's own word: it outranks a lost connection or a deadline, which often follow from it.
     harness_failed = record.fault is not None and record.fault.exit not in (Exit.VIOLATED, Exit.NOT_EXERCISED)
     if harness_failed and not accused:
         return Verdict.HARNESS_FAULT
     kinds = {found.finding for found in findings}
-    if Finding.FAILED in kinds:
+    # What failed may have failed for what the emulated platform lacks.
+    if Finding.FAILED in kinds and not blameless:
         return Verdict.VIOLATED
-    if Finding.UNSEEN in kinds or record.fault is not None:
+    if kinds - {Finding.HELD} or record.fault is not None:
         return Verdict.NOT_EXERCISED
     return Verdict.CONFIRMED

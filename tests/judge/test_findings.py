@@ -358,6 +358,21 @@ PLATFORM_CASES |= {
     ),
 }
 
+LAUNCH = event(30, 1, "not_emulated", "point", what="vmlaunch")
+PLATFORM_CASES |= {
+    "not emulated: nothing is confirmed": (on_platform(record(NEVER, [*LOAD, LAUNCH])), Verdict.NOT_EXERCISED),
+    "not emulated: nor is the kernel to blame": (
+        on_platform(record(NEVER, [*LOAD, LAUNCH, event(40, 0, "off")], console=WARNING)),
+        Verdict.NOT_EXERCISED,
+    ),
+    "not emulated: the scenario speaks of it": (
+        on_platform(
+            record("  - count: {event: 'not_emulated[what=vmlaunch]', is: 1}\n", [*LOAD, LAUNCH]), "not_emulated"
+        ),
+        Verdict.CONFIRMED,
+    ),
+}
+
 
 @pytest.mark.parametrize(("run", "expected"), PLATFORM_CASES.values(), ids=PLATFORM_CASES.keys())
 def test_events_are_judged_by_what_their_source_saw(run: RunRecord, expected: Verdict) -> None:
