@@ -70,9 +70,12 @@ class _Member(NamedTuple):
 
 
 class Btf:
-    """The types of one kernel. Raises ValueError for data that is not BTF."""
+    """The types of one kernel, or of a module: its own, numbered on from those of its kernel (`base`).
 
-    def __init__(self, raw: bytes) -> None:
+    Raises ValueError for data that is not BTF.
+    """
+
+    def __init__(self, raw: bytes, base: Btf | None = None) -> None:
         if len(raw) < _HEADER.size:
             raise ValueError(f"{len(raw)} bytes are too few for a header")
         magic, version, _, header, types, type_bytes, strings, string_bytes = _HEADER.unpack_from(raw)
@@ -82,7 +85,10 @@ class Btf:
             raise ValueError(f"its sections end after its {len(raw)} bytes")
         self._types = raw[header + types : header + types + type_bytes]
         self._strings = raw[header + strings : header + strings + string_bytes]
-        self._starts = array.array("L", (0, *self._scan()))  # by type id; id 0 is void
+        self._base = base
+        self._first = len(base._starts) if base else 0  # id of the first own type; the own id 0 is void
+        void = () if base else (0,)
+        self._starts: array.array[int] = array.array("L", (*void, *self._scan()))  # by type id - _first
 
     def offset(self, structure: str, path: str) -> int:
         """Bytes from the beginning of `structure` to its field `path` (`se.vruntime`; anonymous ones are not named).
@@ -104,13 +110,18 @@ class Btf:
     def void_functions(self, names: Collection[str]) -> frozenset[str]:
         """Those of the functions `names` that return nothing; a function that BTF does not know is none."""
         found = set()
-        for at in self._starts[1:]:
+        for at in self._starts if self._base else self._starts[1:]:
             if self._types[at + 7] & 0x1F != _FUNC:
                 continue
             one = self._type(at)
-            if one.name in names and self._type(self._starts[one.target]).target == 0:
+            if one.name in names and self._by_id(one.target).target == 0:
                 found.add(one.name)
         return frozenset(found)
+
+    def _by_id(self, type_id: int) -> _Type:
+        if self._base and type_id < self._first:
+            return self._base._by_id(type_id)
+        return self._type(self._starts[type_id - self._first])
 
     def _structure(self, name: str) -> int:
         for at in self._starts[1:]:
@@ -151,6 +162,9 @@ class Btf:
         return _Type(self._string(name), kind, vlen, bool(info >> 31), target, at + _TYPE.size)
 
     def _string(self, at: int) -> str:
+        if self._base and at < len(self._base._strings):
+            return self._base._string(at)
+        at -= len(self._base._strings) if self._base else 0
         return self._strings[at : self._strings.index(b"\0", at)].decode()
 
     def _scan(self) -> Iterator[int]:
@@ -182,6 +196,21 @@ def offsets(kernel: Kernel, wanted: Mapping[str, Iterable[str]]) -> dict[str, di
 def void_functions(kernel: Kernel, names: Collection[str]) -> frozenset[str]:
     """Those of the kernel's own functions `names` that return nothing. Raises HostFault for a kernel without BTF."""
     return _of_image(kernel.image).void_functions(names)
+
+
+def module_void_functions(kernel: Kernel, module: bytes, names: Collection[str]) -> frozenset[str]:
+    """Those of the functions `names` of a module (the uncompressed .ko) that return nothing.
+
+    None of them for a module without BTF, as those built here are. Raises HostFault for a kernel without BTF, or a
+    module whose BTF is unreadable.
+    """
+    section = ELFFile(BytesIO(module)).get_section_by_name(".BTF")
+    if section is None:
+        return frozenset()
+    try:
+        return Btf(section.data(), _of_image(kernel.image)).void_functions(names)
+    except (ValueError, IndexError) as error:
+        raise HostFault(f"a module of kernel {kernel.spec} ({kernel.release}) has unreadable BTF: {error}") from error
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from harness.errors import HostFault
-from harness.kernels.btf import offsets, void_functions
+from harness.images.modules import ModuleTree
+from harness.kernels.btf import module_void_functions, offsets, void_functions
 from harness.kernels.model import Kernel
 from harness.platform.link import GuestMemory, Platform, Probe
 from harness.probes.addresses import NoFunction, SymbolTable
@@ -86,7 +87,7 @@ class FunctionProbes:
     rest: list[KernelProbe] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     fetches: dict[str, dict[str, Fetch]] = field(default_factory=dict)  # of every probe that is not in `rest`
-    void: frozenset[str] = frozenset()  # probes on functions that return nothing
+    void: frozenset[str] = frozenset()  # probes on functions that return nothing, as far as BTF tells
     _of_modules: dict[str, list[KernelProbe]] = field(default_factory=dict)
     _in_modules: dict[int, tuple[str, int]] = field(default_factory=dict)  # probe's number -> module, address
     _begun: bool = False  # a kernel has, since the last that was asked about
@@ -102,8 +103,8 @@ class FunctionProbes:
         made.tell_kernel()
         for probe in probes:
             made.add(probe)
-        void = void_functions(kernel, {probe.symbol for probe in probes if not probe.module})
-        made.void = frozenset(probe.name for probe in probes if probe.symbol in void)
+        void = _void(kernel, probes)
+        made.void = frozenset(probe.name for probe in probes if (probe.module, probe.symbol) in void)
         return made
 
     @property
@@ -222,6 +223,22 @@ class FunctionProbes:
         names = (memory.read_virtual(strtab, last) or b"") + (memory.string(strtab + last) or "").encode() + b"\0"
         for at, _, _, _, address, size in found:
             yield _Function(names[at : names.index(b"\0", at)].decode(), address, size)
+
+
+def _void(kernel: Kernel, probes: Sequence[KernelProbe]) -> set[tuple[str, str]]:
+    """The (module, function) that return nothing, as far as BTF tells; the module is "" for the kernel proper."""
+    functions: dict[str, set[str]] = {}
+    for probe in probes:
+        functions.setdefault(probe.module, set()).add(probe.symbol)
+    tree = ModuleTree(kernel)
+    found: set[tuple[str, str]] = set()
+    for module, names in functions.items():
+        if not module:
+            found |= {("", name) for name in void_functions(kernel, names)}
+        elif tree.has(module) and not tree.is_builtin(module):
+            file = tree.resolve([module])[-1].read()
+            found |= {(module, name) for name in module_void_functions(kernel, file, names)}
+    return found
 
 
 def _required(symbols: SymbolTable, name: str) -> int:

@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from elftools.elf.elffile import ELFFile
 
 from harness.deadline import Deadline
 from harness.errors import HostFault
+from harness.images.modules import ModuleTree
 from harness.kernels import BuildOptions, Kernel, resolve
-from harness.kernels.btf import Btf, offsets
+from harness.kernels.btf import Btf, module_void_functions, offsets
 from harness.kernels.vmlinux import extract_vmlinux
 from tests.kernels.images import bzimage
 
@@ -26,10 +28,12 @@ INT, PTR, STRUCT, UNION, TYPEDEF, CONST, FUNC, FUNC_PROTO, ENUM64 = 1, 2, 4, 5, 
 class Types:
     """Writes BTF. Each method returns the new type's id."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: Types | None = None) -> None:
+        """With `base`, what a module adds to it: ids and strings go on from there."""
         self._types = b""
-        self._strings = b"\0"
-        self._ids = itertools.count(1)
+        self._strings = b"" if base else b"\0"
+        self._shift = len(base._strings) if base else 0
+        self._ids: Iterator[int] = itertools.count(next(base._ids) if base else 1)
 
     def add(
         self, kind: int, name: str = "", target: int = 0, follows: bytes = b"", vlen: int = 0, flag: int = 0
@@ -50,7 +54,7 @@ class Types:
         if not name:
             return 0
         self._strings += name.encode() + b"\0"
-        return len(self._strings) - len(name) - 1
+        return self._shift + len(self._strings) - len(name) - 1
 
 
 @pytest.fixture
@@ -128,6 +132,31 @@ def test_kernel_without_btf(tmp_path: Path) -> None:
 
 def test_functions_that_return_nothing(btf: Btf) -> None:
     assert btf.void_functions({"gives", "does", "unknown"}) == {"does"}
+
+
+def test_functions_of_a_module_with_prototypes_of_its_own_and_of_its_kernel() -> None:
+    kernel = Types()
+    number = kernel.add(INT, "int", 4, b"\x20\0\0\x01")
+    gives, does = kernel.add(FUNC_PROTO, "", number), kernel.add(FUNC_PROTO, "", 0)
+    kernel.add(FUNC, "elsewhere", does)
+    raw = kernel.bytes()
+    module = Types(kernel)
+    module.add(FUNC, "gives", gives)
+    module.add(FUNC, "does", does)
+    module.add(FUNC, "gives_too", module.add(FUNC_PROTO, "", number))
+    module.add(FUNC, "does_too", module.add(FUNC_PROTO, "", 0))
+    split = Btf(module.bytes(), Btf(raw))
+    assert split.void_functions({"gives", "does", "gives_too", "does_too", "elsewhere"}) == {"does", "does_too"}
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("spec", ["debian:6.12", "debian:7.3"])
+def test_functions_of_a_real_module(spec: str, deadline: Deadline) -> None:
+    kernel = resolve(spec, BuildOptions(), deadline)
+    (module,) = [one for one in ModuleTree(kernel).resolve(["kvm"]) if one.name == "kvm"]
+    names = {"kvm_init", "kvm_exit", "kvm_x86_vendor_exit", "kvm_arch_vcpu_load", "kvm_arch_vcpu_create"}
+    void = module_void_functions(kernel, module.read(), names)
+    assert void == {"kvm_exit", "kvm_x86_vendor_exit", "kvm_arch_vcpu_load"}
 
 
 WANTED = {"task_struct": ["comm", "pid"], "module": ["name", "kallsyms"], "mod_kallsyms": ["symtab", "num_symtab"]}

@@ -23,8 +23,7 @@ from tests.platform.peer import Peer, started
 LAYOUT = GuestLayout(
     0x35000, 0x100, 0x80, module_name=0x18, module_kallsyms=0x40, symtab=0, num_symtab=8, strtab=0x10
 )
-SYMBOLS = SymbolTable.parse(
-    """\
+_SYMBOLS = """\
 ffffffff81000100 T x86_64_start_kernel
 ffffffff81000200 t do_init_module
 ffffffff81000300 t free_module
@@ -35,7 +34,7 @@ ffffffff81000700 t with_copy.constprop.0
 ffffffff82000000 D system_state
 ffffffff82000100 b trace_counter
 """
-)
+SYMBOLS = SymbolTable.parse(_SYMBOLS)
 START, BEGIN, END = "hook 1", "hook 2", "hook 3"  # the hooks, in the order in which they are placed
 
 
@@ -206,6 +205,18 @@ def test_a_module_without_a_name_that_can_be_read_ends_the_run(platform: Platfor
 
 
 # --- a real kernel ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.network
+def test_what_returns_nothing_is_known_of_the_kernel_and_of_its_modules(platform: Platform) -> None:
+    symbols = SymbolTable.parse(f"{_SYMBOLS}0000000000035000 D pcpu_hot\n")
+    functions = FunctionProbes.on(
+        platform,
+        guests.kernel(),
+        symbols,
+        [probe("register_syscore_ops"), probe("misc_register"), probe("kvm_exit", "kvm"), probe("kvm_init", "kvm")],
+    )
+    assert functions.void == {"register_syscore_ops", "kvm_exit"}
 
 
 @pytest.mark.boot
