@@ -15,8 +15,6 @@ SOURCE = "platform"  # the source of an event (harness/probes/event.py) that com
 # VM-instruction error number, Intel SDM vol. 3, 32.4).
 FAILURES = ("fault", "vmfail")
 
-NOT_EMULATED = "not_emulated"
-
 _SEAMCALL_REGISTERS = ("rcx", "rdx", "r8", "r9", "r10", "r11")
 
 # Event -> its arguments, FAILURES left out.
@@ -44,5 +42,5 @@ PLATFORM_EVENTS: Mapping[str, tuple[str, ...]] = {
     "cpu_reset": ("root",),
     "sipi": ("root",),
     "init_blocked": ("root",),  # an INIT that a CPU in VMX operation would have ignored
-    NOT_EMULATED: ("what", "pc"),
+    "not_emulated": ("what", "pc"),
 }
