@@ -264,3 +264,13 @@ def test_a_reset_after_the_last_step_is_the_kernels(tmp_path: Path, engine: Engi
     (verdict,) = result.judgement.claims
     assert verdict.verdict is Verdict.VIOLATED
     assert any("reset" in found.text for found in verdict.findings)
+
+
+def test_a_module_that_the_kernel_does_not_have_is_no_violation(tmp_path: Path, engine: Engine, qemu: Qemu) -> None:
+    body = "steps:\n  - load: tdx_driver\nexpect:\n  - exit: {load: OK}\n"
+    result = run(scenario_file(tmp_path, body), K612, engine, qemu)
+    assert result.judgement.exit is Exit.NOT_EXERCISED
+    fault = load_record(result.folder).fault
+    assert fault is not None
+    assert fault.text.startswith("kernel debian:6.12 has no module tdx_driver")
+    assert not (result.folder / "console.log").exists(), "it booted for nothing"

@@ -31,7 +31,7 @@ from harness.probes.platform_log import merge, parse_platform
 from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
 from harness.probes.tracer import STREAMS, Tracer
 from harness.report.result import RunResult
-from harness.run.requirements import kernel_probes, needed_config, probe_error
+from harness.run.requirements import kernel_probes, loaded_modules, needed_config, probe_error
 from harness.run.steps import Steps
 from harness.scenario.load import to_yaml
 from harness.scenario.model import Scenario
@@ -156,7 +156,8 @@ class Run:
     def _run_machine(self) -> None:
         deadline = Deadline.after(_PREPARE_S, "the guest image")
         steps = self.scenario.steps_on(str(self.kernel.version))
-        modules = sorted({name for step in steps for name in EXTRA_MODULES.get(type(step), ())})
+        extra = {name for step in steps for name in EXTRA_MODULES.get(type(step), ())}
+        modules = sorted(extra.union(loaded_modules(self.scenario, self.kernel, self.job.engine)))
         spec, folder = self._spec(steps), self.folder.path
         with prepared(self.kernel, self.job.engine, self.job.qemu, folder, spec, modules, deadline) as session:
             tracer = self._tracer(session)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from harness.errors import UsageError
+from harness.errors import NotExercised, UsageError
+from harness.images.modules import ModuleTree
 from harness.kernels.model import Kernel
 from harness.machine.engine import Engine
 from harness.probes.symbols import module_of
 from harness.probes.tracefs import KernelProbe
 from harness.scenario.functions import real_name
 from harness.scenario.model import Probe, Scenario
-from harness.scenario.steps import Kexec, Offline, Online, Plug, Step, Suspend, Wrmsr
+from harness.scenario.steps import KVM_VENDOR, Kexec, Load, Offline, Online, Plug, Step, Suspend, Wrmsr
 from harness.scenario.yaml_file import read_yaml
 
 _KVM_MODULES = ("kvm", "kvm_amd", "kvm_intel")
@@ -42,6 +43,20 @@ def needed_config(scenario: Scenario, kernel: Kernel) -> dict[str, str]:
     return needed
 
 
+def loaded_modules(scenario: Scenario, kernel: Kernel, engine: Engine) -> list[str]:
+    """The modules that the scenario's steps and actors load, for the guest image to carry.
+
+    Raises NotExercised for one that this kernel does not have: its load would fail, which proves nothing.
+    """
+    doers = [*scenario.steps_on(str(kernel.version)), *scenario.actors.values()]
+    named = {step.module for step in doers if isinstance(step, Load)}
+    names = {engine.extension.module if name == KVM_VENDOR else name for name in named}
+    tree = ModuleTree(kernel)
+    if absent := sorted(name for name in names if not tree.has(name)):
+        raise NotExercised(f"kernel {kernel.spec} has no module {', '.join(absent)}, which the scenario loads")
+    return sorted(name for name in names if not tree.is_builtin(name))
+
+
 def kernel_probes(scenario: Scenario, kernel: Kernel, engine: Engine) -> list[KernelProbe]:
     """The scenario's probes with the names that this kernel has for them.
 
@@ -50,7 +65,9 @@ def kernel_probes(scenario: Scenario, kernel: Kernel, engine: Engine) -> list[Ke
     version, vendor = str(kernel.version), engine.extension.name
     chosen = scenario.probes_on(version, vendor)
     symbols = {probe.name: real_name(probe.function, version, vendor) for probe in chosen if probe.function}
-    homes = module_of((symbol for symbol in symbols.values() if symbol), kernel, _KVM_MODULES)
+    others = {step.module for step in scenario.steps_on(version) if isinstance(step, Load)} - {KVM_VENDOR}
+    modules = dict.fromkeys((*_KVM_MODULES, *sorted(others)))
+    homes = module_of((symbol for symbol in symbols.values() if symbol), kernel, modules)
     probes = []
     for probe in chosen:
         symbol = symbols.get(probe.name, "")
