@@ -7,7 +7,8 @@
  *
  * Flags cannot be written: TCG computes them lazily, and a plugin sees the raw field only. VMX and SEAMCALL report
  * through CF and ZF, and compilers consume these in the next instruction, so that one is executed here as well
- * (x86_consume_flags).
+ * (x86_consume_flags). Where nobody asks for them they have to be overwritten before they are read (x86_flags_dead):
+ * KVM follows VMLAUNCH with a JMP, since whatever comes back there has failed, and looks at VMXON's faults only.
  *
  * A #GP is raised by going on at an address that is not canonical, which faults in the fetch. TCG calls the
  * discontinuity callback when it has the exception, but has not delivered it; setting the pc there puts right what the
@@ -229,8 +230,8 @@ static void complete(struct vcpu *vcpu, const struct insn *insn, uint64_t pc, st
 	case OUTCOME_SUCCEED: break;
 	}
 	next = x86_consume_flags(&vcpu->cpu, next, flags, &used);
-	/* Failure that nobody looks at in the next instruction would pass for whatever the flags were before. */
-	if (flags && !used)
+	/* What is looked at later would be whatever the flags were before: a failure, or a success. */
+	if (!used && !x86_flags_dead(&vcpu->cpu, next))
 		report_not_emulated(vcpu, "flags not consumed", insn, pc);
 	qemu_plugin_set_pc(next);
 }

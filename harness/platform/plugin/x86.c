@@ -5,6 +5,7 @@
 
 /* Flags are consumed at once or lost; no kernel has more than two branches on one VMX instruction. */
 #define MAX_CONSUMERS 8
+#define MAX_LOOK_AHEAD 32
 
 struct cursor {
 	const uint8_t *bytes;
@@ -320,18 +321,24 @@ static void conditional_move(const struct cpu *cpu, const struct insn *insn, boo
 	cpu_set(cpu, insn->reg, value);
 }
 
+/* Reads the bytes of the instruction at `pc`, and how many there are: at the end of a page it may be all there is. */
+static size_t fetch(const struct cpu *cpu, uint64_t pc, uint8_t *bytes)
+{
+	size_t size = X86_MAX_LENGTH;
+
+	while (size && !cpu_read_virt(cpu, pc, bytes, size))
+		size--;
+	return size;
+}
+
 /* Executes one consumer; false when the instruction at *pc is none. */
 static bool consume_one(const struct cpu *cpu, uint64_t *pc, uint32_t flags)
 {
 	uint8_t bytes[X86_MAX_LENGTH];
-	size_t size = sizeof(bytes);
+	size_t size = fetch(cpu, *pc, bytes);
 	struct insn insn;
 	bool holds;
 
-	/* An instruction at the end of a page may be all there is to read. */
-	while (!cpu_read_virt(cpu, *pc, bytes, size))
-		if (--size == 0)
-			return false;
 	if (x86_decode(bytes, size, &insn) != DECODED)
 		return false;
 	holds = x86_condition(insn.condition, flags);
@@ -352,4 +359,126 @@ uint64_t x86_consume_flags(const struct cpu *cpu, uint64_t pc, uint32_t flags, b
 	for (int i = 0; i < MAX_CONSUMERS && consume_one(cpu, &pc, flags); i++)
 		*used = true;
 	return pc;
+}
+
+/* What an instruction does with CF and ZF. */
+enum fate {
+	UNKNOWN,	/* reads them, or is not in the tables: with conditions, carries, PUSHF */
+	LEAVES,
+	KILLS,		/* overwrites both without having read them, or leaves the function */
+};
+
+struct shape {
+	enum fate fate;
+	bool modrm;
+	uint8_t immediate;	/* bytes; Z: 4, or 2 with the 66 prefix; V: 8 with REX.W */
+};
+
+#define Z 4
+#define V 0x14
+
+/*
+ * What compilers put after a VMX instruction whose flags nobody asks for. Calls and returns end the life of flags in
+ * the System V ABI.
+ */
+static struct shape shape_of(uint8_t opcode)
+{
+	switch (opcode) {
+	/* ADD, OR, AND, SUB, XOR, CMP: between registers and memory, and with the accumulator */
+	case 0x00 ... 0x03: case 0x08 ... 0x0b: case 0x20 ... 0x23: case 0x28 ... 0x2b: case 0x30 ... 0x33:
+	case 0x38 ... 0x3b: return (struct shape){KILLS, true, 0};
+	case 0x04: case 0x0c: case 0x24: case 0x2c: case 0x34: case 0x3c: return (struct shape){KILLS, false, 1};
+	case 0x05: case 0x0d: case 0x25: case 0x2d: case 0x35: case 0x3d: return (struct shape){KILLS, false, Z};
+	case 0x84: case 0x85: return (struct shape){KILLS, true, 0};		/* TEST */
+	case 0xa8: return (struct shape){KILLS, false, 1};
+	case 0xa9: return (struct shape){KILLS, false, Z};
+	case 0xc2: case 0xc3: case 0xe8: return (struct shape){KILLS, false, 0};	/* RET, CALL */
+	case 0x50 ... 0x5f: case 0x90: return (struct shape){LEAVES, false, 0};	/* PUSH, POP, NOP */
+	case 0xfa: case 0xfb: return (struct shape){LEAVES, false, 0};		/* CLI, STI */
+	case 0x63: case 0x86 ... 0x8b: case 0x8d: return (struct shape){LEAVES, true, 0}; /* MOVSXD, XCHG, MOV, LEA */
+	case 0xb8 ... 0xbf: return (struct shape){LEAVES, false, V};		/* MOV */
+	case 0xc6: return (struct shape){LEAVES, true, 1};
+	case 0xc7: return (struct shape){LEAVES, true, Z};
+	case 0xeb: return (struct shape){LEAVES, false, 1};			/* JMP */
+	case 0xe9: return (struct shape){LEAVES, false, 4};
+	default: return (struct shape){UNKNOWN, false, 0};
+	}
+}
+
+/* Opcodes that the ModRM byte extends. */
+static struct shape shape_of_group(uint8_t opcode, uint8_t extension)
+{
+	bool carry = extension == 2 || extension == 3;	/* ADC, SBB */
+
+	switch (opcode) {
+	case 0x80: case 0x83: return (struct shape){carry ? UNKNOWN : KILLS, true, 1};
+	case 0x81: return (struct shape){carry ? UNKNOWN : KILLS, true, Z};
+	case 0xf6: return (struct shape){extension == 0 ? KILLS : UNKNOWN, true, 1};	/* TEST */
+	case 0xf7: return (struct shape){extension == 0 ? KILLS : UNKNOWN, true, Z};
+	case 0xff: return (struct shape){extension == 2 ? KILLS : UNKNOWN, true, 0};	/* CALL */
+	default: return shape_of(opcode);
+	}
+}
+
+static struct shape shape_of_0f(uint8_t opcode)
+{
+	switch (opcode) {
+	case 0x0b: return (struct shape){KILLS, false, 0};			/* UD2: its handler's concern */
+	case 0x20: case 0x22: return (struct shape){KILLS, false, 0};		/* MOV to and from CRn: undefined after it */
+	case 0x30: case 0x32: return (struct shape){LEAVES, false, 0};		/* WRMSR, RDMSR */
+	case 0x1e: case 0x1f: return (struct shape){LEAVES, true, 0};		/* ENDBR, NOP */
+	case 0xb6: case 0xb7: case 0xbe: case 0xbf: return (struct shape){LEAVES, true, 0}; /* MOVZX, MOVSX */
+	default: return (struct shape){UNKNOWN, false, 0};
+	}
+}
+
+static size_t immediate_size(struct shape shape, const struct prefixes *prefixes)
+{
+	if (shape.immediate == V)
+		return prefixes->rex & 8 ? 8 : prefixes->opsize ? 2 : 4;
+	return shape.immediate == Z && prefixes->opsize ? 2 : shape.immediate;
+}
+
+/* What the instruction at *pc does; for one that leaves the flags, *pc becomes the address of the next. */
+static enum fate fate_of(const struct cpu *cpu, uint64_t *pc)
+{
+	uint8_t bytes[X86_MAX_LENGTH];
+	struct cursor cursor = {.bytes = bytes, .size = fetch(cpu, *pc, bytes)};
+	struct prefixes prefixes;
+	struct shape shape;
+	struct insn insn;
+	uint8_t opcode;
+	int64_t target = 0;
+
+	/* Each VMX instruction sets all flags, and faults without looking at them. */
+	if (x86_decode(bytes, cursor.size, &insn) == DECODED && insn.op <= OP_SEAMCALL)
+		return KILLS;
+	opcode = next_opcode(&cursor, &prefixes);
+	if (opcode == 0x0f)
+		shape = shape_of_0f(next(&cursor));
+	else
+		shape = shape_of_group(opcode, cursor.at < cursor.size ? bytes[cursor.at] >> 3 & 7 : 0);
+	if (cursor.overrun || (shape.modrm && cursor.at == cursor.size))
+		return UNKNOWN;
+	if (shape.fate != LEAVES)
+		return shape.fate;
+	if (shape.modrm)
+		decode_modrm(&cursor, &prefixes, &insn);
+	if (opcode == 0xe9 || opcode == 0xeb)
+		target = next_signed(&cursor, shape.immediate);
+	else
+		cursor.at += immediate_size(shape, &prefixes);
+	if (cursor.overrun || cursor.at > cursor.size)
+		return UNKNOWN;
+	*pc += cursor.at + (uint64_t)target;
+	return LEAVES;
+}
+
+bool x86_flags_dead(const struct cpu *cpu, uint64_t pc)
+{
+	enum fate fate = LEAVES;
+
+	for (int i = 0; i < MAX_LOOK_AHEAD && fate == LEAVES; i++)
+		fate = fate_of(cpu, &pc);
+	return fate == KILLS;
 }

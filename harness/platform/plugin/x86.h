@@ -68,4 +68,10 @@ bool x86_condition(uint8_t condition, uint32_t flags);
  */
 uint64_t x86_consume_flags(const struct cpu *cpu, uint64_t pc, uint32_t flags, bool *used);
 
+/*
+ * Whether nothing reads CF or ZF at `pc` before they are overwritten: a look at the next instructions, through direct
+ * jumps. False where it cannot be told.
+ */
+bool x86_flags_dead(const struct cpu *cpu, uint64_t pc);
+
 #endif

@@ -55,6 +55,10 @@ static void check_one(const uint8_t *bytes)
 	}
 	memcpy(fake.ram, bytes, X86_MAX_LENGTH);
 	x86_consume_flags(&cpu, VIRTUAL, FLAG_CF, &used);
+	x86_flags_dead(&cpu, VIRTUAL);
+	/* The same at the end of what is mapped. */
+	memcpy(fake.ram + RAM - X86_MAX_LENGTH, bytes, X86_MAX_LENGTH);
+	x86_flags_dead(&cpu, VIRTUAL + RAM - X86_MAX_LENGTH / 2);
 }
 
 static int64_t milliseconds(void)

@@ -173,6 +173,45 @@ static void test_fusion_at_the_end_of_memory(void)
 	CHECK(!used);
 }
 
+/* Whether the flags are dead at the beginning of RAM; what comes after `bytes` is NOPs for ever. */
+static bool dead(const uint8_t *bytes, size_t size)
+{
+	memset(fake.ram, 0x90, 256);
+	memcpy(fake.ram, bytes, size);
+	return x86_flags_dead(&cpu, VIRTUAL);
+}
+
+/* What stands after VMX instructions whose flags nobody asks for in Debian's kvm-intel.ko 6.1 and 6.12. */
+static void test_flags_that_nobody_reads(void)
+{
+	/* VMLAUNCH in __vmx_vcpu_run(): jmp; mov $1,%rbx; jmp back; pop %rax; xor %eax,%eax */
+	CHECK(dead(BYTES(0xe9, 5, 0, 0, 0, 0x58, 0x31, 0xc0, 0x73, 0x00, 0x48, 0xc7, 0xc3, 1, 0, 0, 0, 0xe9, 0xef, 0xff,
+			 0xff, 0xff)));
+	CHECK(dead(BYTES(0x31, 0xc0)));							/* VMXON, 6.12: xor */
+	CHECK(dead(BYTES(0x80, 0x3d, 0, 0, 0, 0, 0)));					/* VMXON, 6.1: cmpb $0,(%rip) */
+	CHECK(dead(BYTES(0xe8, 0, 0, 0, 0)));						/* VMXOFF: call */
+	CHECK(dead(BYTES(0x48, 0x8b, 0x44, 0x24, 8, 0x65, 0x48, 0x2b, 4, 0x25, 0x28, 0, 0, 0))); /* mov; sub %gs: */
+	CHECK(dead(BYTES(0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8, 0xc3)));			/* movabs; ret */
+	CHECK(dead(BYTES(0xb8, 1, 2, 3, 4, 0xc3)));					/* mov $imm32,%eax; ret */
+	CHECK(dead(BYTES(0x66, 0xc7, 0x07, 1, 2, 0xc3)));				/* movw $imm16,(%rdi); ret */
+	CHECK(dead(BYTES(0x0f, 0x1f, 0x44, 0, 0, 0xeb, 2, 0x73, 0, 0x0f, 0x79, 0xd0)));	/* nop; jmp over jae; vmwrite */
+}
+
+static void test_flags_that_somebody_may_read(void)
+{
+	CHECK(!dead(BYTES(0x48, 0x89, 0xc3, 0x76, 0x10)));	/* mov; jbe */
+	CHECK(!dead(BYTES(0xeb, 0, 0x0f, 0x92, 0xc0)));		/* jmp; setc %al */
+	CHECK(!dead(BYTES(0x83, 0xd0, 0)));			/* adc $0,%eax */
+	CHECK(!dead(BYTES(0x19, 0xc0)));			/* sbb %eax,%eax */
+	CHECK(!dead(BYTES(0x9c, 0x58, 0x31, 0xc0)));		/* pushf; pop %rax; xor */
+	CHECK(!dead(BYTES(0xff, 0xc0, 0x31, 0xc0)));		/* inc leaves CF */
+	CHECK(!dead(BYTES(0x90)));				/* too far to see */
+	CHECK(!dead(BYTES(0xeb, 0xfe)));			/* jmp to itself */
+	fake.ram[RAM - 1] = 0x80;				/* a group's opcode, and the page ends */
+	CHECK(!x86_flags_dead(&cpu, VIRTUAL + RAM - 1));
+	CHECK(!x86_flags_dead(&cpu, VIRTUAL + RAM));
+}
+
 int main(void)
 {
 	test_encodings();
@@ -181,5 +220,7 @@ int main(void)
 	test_conditions();
 	test_flag_fusion();
 	test_fusion_at_the_end_of_memory();
+	test_flags_that_nobody_reads();
+	test_flags_that_somebody_may_read();
 	return failures != 0;
 }
