@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
+from harness.platform.tdx.leaves import LEAF_NUMBERS, SEAMLDR_NAMES
+from harness.platform.tdx.status import STATUS_CODES, status_name
 from harness.scenario.expectations import Arguments, Count, ExitStatus, InWindow, Splat, State
 from harness.scenario.faults import Faults
 from harness.scenario.kinds import Selector
@@ -48,7 +51,7 @@ _MACHINE_ENDS = ("reset", "power-off")
 def cross_references(scenario: Scenario, faults: Faults) -> None:
     """Adds a fault for each dangling, duplicate or useless name."""
     of_steps = (_ids, _actors, _points, _vms, _cpus, _platform)
-    for checker in (*of_steps, _claims, _expectations, _windows, _fetched, _conditions, _vacuous, _patterns):
+    for checker in (*of_steps, _trace, _claims, _expectations, _windows, _fetched, _conditions, _vacuous, _patterns):
         checker(scenario, faults)
 
 
@@ -195,6 +198,15 @@ def _windows(scenario: Scenario, faults: Faults) -> None:
             faults.add(where, f"`{BOOT}` is the first boot: it comes before every step")
 
 
+def _trace(scenario: Scenario, faults: Faults) -> None:
+    """What is traced must not pass for what every run, or every event, has anyhow."""
+    for index, probe in enumerate(scenario.trace):
+        if probe.function and probe.name in {*PLATFORM_EVENTS, *STANDARD_EVENTS}:
+            faults.add(("trace", index), f"{probe.name!r} is an event of its own, and no function's")
+        if taken := sorted(probe.fetch.keys() & {*_OF_ALL_EVENTS, "ret"}):
+            faults.add(("trace", index), f"every event has {taken[0]!r}", "give the `fetch` another name")
+
+
 def _fetched(scenario: Scenario, faults: Faults) -> None:
     for index, expectation in enumerate(scenario.expect):
         if not isinstance(expectation, Arguments) or expectation.event.name in STANDARD_EVENTS:
@@ -203,6 +215,7 @@ def _fetched(scenario: Scenario, faults: Faults) -> None:
             known = _arguments_of(expectation.event, scenario) or set()
             if unknown := sorted(expectation.are.keys() - known):
                 faults.add(("expect", index, "arguments"), *_unknown("argument", unknown[0], known))
+            _values(("expect", index, "arguments"), expectation.event, expectation.are, faults)
             continue
         probes = [probe for probe in scenario.trace if probe.function and probe.name == expectation.event.name]
         for name in expectation.are:
@@ -218,6 +231,11 @@ _STANDARD_ARGUMENTS = {
     "cpuhp_exit": {"cpu", "state", "step", "function", "ret"},
     "console": {"text"},
 }
+_NAMED_VALUES: Mapping[str, Collection[str]] = {
+    "leaf": {*LEAF_NUMBERS, *SEAMLDR_NAMES.values()},
+    "status": STATUS_CODES,
+    "fault": {"UD", "GP"},
+}
 
 
 def _conditions(scenario: Scenario, faults: Faults) -> None:
@@ -227,13 +245,41 @@ def _conditions(scenario: Scenario, faults: Faults) -> None:
         for selector in expectation.selectors:
             if isinstance(selector.cpu, int) and selector.cpu >= scenario.machine.ceiling:
                 faults.add(where, f"{selector.text}: {_no_cpu(selector.cpu, scenario)}")
+            if selector.phase and _is_moment(selector, scenario):
+                faults.add(where, f"{selector.text}: {selector.name} is a moment, with no {selector.phase}")
+            _values(where, selector, selector.where, faults)
             known = _arguments_of(selector, scenario)
             if known is not None and (unknown := sorted(selector.where.keys() - known)):
                 faults.add(where, *_unknown(f"argument in {selector.text}:", unknown[0], known))
 
 
+def _is_moment(selector: Selector, scenario: Scenario) -> bool:
+    """Whether its events have no phases, which functions and steps have."""
+    tracepoints = {probe.name for probe in scenario.trace if probe.tracepoint}
+    return not selector.of_step and selector.name in {*PLATFORM_EVENTS, *STANDARD_EVENTS, *tracepoints}
+
+
+def _values(where: tuple[str | int, ...], selector: Selector, values: Mapping[str, object], faults: Faults) -> None:
+    """Names that a platform event has as values are spelt as it has them."""
+    for name in values.keys() & _NAMED_VALUES.keys():
+        value, known = str(values[name]), _NAMED_VALUES[name]
+        if selector.name in PLATFORM_EVENTS and value not in known and not _nameless(value):
+            near = ", ".join(difflib.get_close_matches(value, known)) or ", ".join(sorted(known)[:3])
+            faults.add(where, f"{selector.name} never has {name}={value}", f"write {near}")
+
+
+def _nameless(value: str) -> bool:
+    """Whether this is a completion status that has no name."""
+    try:
+        return value.startswith("0x") and status_name(int(value, 0)) not in STATUS_CODES
+    except ValueError:
+        return False
+
+
 def _arguments_of(selector: Selector, scenario: Scenario) -> set[str] | None:
     """The arguments that a selector may ask for; None for tracepoints, which the kernel alone knows."""
+    if selector.of_step:
+        return _OF_ALL_EVENTS
     if selector.name in _STANDARD_ARGUMENTS:
         return _STANDARD_ARGUMENTS[selector.name] | _OF_ALL_EVENTS
     if selector.name in PLATFORM_EVENTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -273,3 +274,44 @@ def test_reference_claims_are_all_there_and_the_bench_s_own_come_after_them() ->
     numbers = [claim.number for claim in reference_claims().values()]
     assert numbers[:27] == list(range(1, 28))
     assert set(numbers[27:]) == {None}
+
+
+@pytest.mark.parametrize(
+    ("selector", "what"),
+    [
+        ("vmxon.call", "vmxon is a moment, with no call"),
+        ("console.return", "console is a moment, with no return"),
+        ("seamcall[leaf=TDH.SYS.INITT]", "seamcall never has leaf=TDH.SYS.INITT"),
+        ("seamcall[status=TDX_SUCESS]", "seamcall never has status=TDX_SUCESS"),
+        ("seamcall[status=0x0]", "seamcall never has status=0x0"),
+        ("vmxon[fault=PF]", "vmxon never has fault=PF"),
+        ("load.end[cpu=1]", "there is no argument in load.end"),
+    ],
+)
+def test_a_selector_that_no_event_can_match_is_refused(selector: str, what: str) -> None:
+    """`never` would hold of it whatever the kernel does."""
+    never = "never: '{}'"
+    assert "virt: {at: loaded, on: [0, 1]}" in GOOD
+    load(GOOD.replace("virt: {at: loaded, on: [0, 1]}", never.format("seamcall[status=0x8000ffff00000000]")))
+    with pytest.raises(ScenarioError, match=re.escape(what)):
+        load(GOOD.replace("virt: {at: loaded, on: [0, 1]}", never.format(selector)))
+
+
+def test_an_argument_that_no_event_can_have_is_refused() -> None:
+    arguments = "arguments: {event: seamcall, are: {status: TDX_SUCESS}}"
+    with pytest.raises(ScenarioError, match="seamcall never has status=TDX_SUCESS"):
+        load(GOOD.replace("virt: {at: loaded, on: [0, 1]}", arguments))
+
+
+@pytest.mark.parametrize(
+    ("entry", "what"),
+    [
+        ("vmxon", "'vmxon' is an event of its own, and no function's"),
+        ("console", "'console' is an event of its own, and no function's"),
+        ("{function: f, fetch: {task: '%di'}}", "every event has 'task'"),
+        ("{function: f, fetch: {ret: '%di'}}", "every event has 'ret'"),
+    ],
+)
+def test_what_is_traced_does_not_pass_for_something_else(entry: str, what: str) -> None:
+    with pytest.raises(ScenarioError, match=what):
+        load(re.sub(r"(?m)^trace: \[", f"trace: [{entry}, ", GOOD))
