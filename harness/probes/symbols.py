@@ -16,18 +16,19 @@ _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, shndx, value
 _STT_FUNC = 2
 
 
-def module_of(functions: Iterable[str], kernel: Kernel, modules: Iterable[str]) -> Mapping[str, str]:
-    """For each of `functions` the one of `modules` that has it, or a copy of it; functions of none are left out."""
+def modules_of(functions: Iterable[str], kernel: Kernel, modules: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    """For each of `functions` those of `modules` that have it, or a copy of it; functions of none are left out."""
     wanted = set(functions)
     tree = ModuleTree(kernel)
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, ...]] = {}
     for name in modules:
         if not tree.has(name) or tree.is_builtin(name):
             continue
         for module in tree.resolve([name]):
             if module.name == name:
                 names = function_names(module.read())
-                found |= dict.fromkeys(wanted & {*names, *map(base_name, names)}, name)
+                for function in wanted & {*names, *map(base_name, names)}:
+                    found[function] = (*found.get(function, ()), name)
     return found
 
 

@@ -6,14 +6,15 @@ from harness.errors import NotExercised, UsageError
 from harness.images.modules import ModuleTree
 from harness.kernels.model import Kernel
 from harness.machine.engine import Engine
-from harness.probes.symbols import module_of
+from harness.probes.symbols import modules_of
 from harness.probes.tracefs import KernelProbe
 from harness.scenario.functions import real_name
 from harness.scenario.model import Probe, Scenario
 from harness.scenario.steps import KVM_VENDOR, Kexec, Load, Offline, Online, Plug, Step, Suspend, Wrmsr
 from harness.scenario.yaml_file import read_yaml
 
-_KVM_MODULES = ("kvm", "kvm_amd", "kvm_intel")
+_VENDOR_MODULES = {"kvm_amd", "kvm_intel"}
+_KVM_MODULES = ("kvm", *sorted(_VENDOR_MODULES))
 
 _CONFIG = {
     "CONFIG_KPROBE_EVENTS": "the tracer's probes",
@@ -60,22 +61,27 @@ def loaded_modules(scenario: Scenario, kernel: Kernel, engine: Engine) -> list[s
 def kernel_probes(scenario: Scenario, kernel: Kernel, engine: Engine) -> list[KernelProbe]:
     """The scenario's probes with the names that this kernel has for them.
 
-    Raises ScenarioError for a function that the table of names says this kernel does not have.
+    Raises ScenarioError for a function that the table of names says this kernel does not have, and for one that
+    several modules have, of which one alone would be traced. Where the kernel itself has one of that name too
+    (kvm_suspend, of KVM guests), the module's is meant.
     """
     version, vendor = str(kernel.version), engine.extension.name
     chosen = scenario.probes_on(version, vendor)
     symbols = {probe.name: real_name(probe.function, version, vendor) for probe in chosen if probe.function}
     others = {step.module for step in scenario.steps_on(version) if isinstance(step, Load)} - {KVM_VENDOR}
     modules = dict.fromkeys((*_KVM_MODULES, *sorted(others)))
-    homes = module_of((symbol for symbol in symbols.values() if symbol), kernel, modules)
+    homes = modules_of((symbol for symbol in symbols.values() if symbol), kernel, modules)
     probes = []
     for probe in chosen:
         symbol = symbols.get(probe.name, "")
         if symbol is None:
             raise probe_error(scenario, probe, f"kernel {kernel.release} has no {probe.function}")
-        probes.append(
-            KernelProbe(probe.name, symbol, homes.get(symbol, ""), probe.tracepoint, tuple(probe.fetch.items()))
-        )
+        # A module of the other vendor is there, and is not loaded.
+        home = homes.get(symbol, ())
+        home = tuple(module for module in home if module not in _VENDOR_MODULES - {engine.extension.module}) or home
+        if len(home) > 1:
+            raise probe_error(scenario, probe, f"there is a function {symbol} in each of {', '.join(home)}")
+        probes.append(KernelProbe(probe.name, symbol, "".join(home), probe.tracepoint, tuple(probe.fetch.items())))
     return probes
 
 
