@@ -245,6 +245,13 @@ class TestFirmware:
         firmware.send("done")
         assert firmware.command("tdx 0") == "ok"  # by the reader thread again
 
+    def test_a_command_right_behind_an_answer_is_executed(self, firmware: Firmware) -> None:
+        """The vCPU that reads the answer has the command in its hands too; nothing else may come for long."""
+        _go(firmware, f"hook 1 {RESET_VECTOR:x} rdx")
+        assert [firmware.line().split()[0] for _ in range(2)] == ["reset", "hook"]
+        firmware.send("done", "tdx 0")
+        assert firmware.line(10) == "ok"
+
     def test_probes_work_from_the_instruction_that_they_were_added_at(self, firmware: Firmware) -> None:
         """The reset vector jumps to f000:e05b; a hook at the one adds a probe on the other."""
         _go(firmware, f"hook 1 {RESET_VECTOR:x} rdx")

@@ -430,6 +430,14 @@ void command_execute(struct platform *platform, char *line)
 		link_send(&platform->link, "ok");
 }
 
+void command_execute_waiting(struct platform *platform)
+{
+	char *line;
+
+	while ((line = link_receive(&platform->link, 0)))
+		command_execute(platform, line);
+}
+
 void command_set_up(struct platform *platform)
 {
 	int64_t deadline = link_now() + SET_UP_MS;

@@ -46,6 +46,12 @@ struct platform {
 /* Executes a command of the harness and answers it. */
 void command_execute(struct platform *platform, char *line);
 
+/*
+ * Executes the commands that have arrived. By whoever holds the link's lock, before it gives that up: what is in the
+ * link's buffer already would not wake the reader, who waits for the socket.
+ */
+void command_execute_waiting(struct platform *platform);
+
 /* Reads commands until `go`. */
 void command_set_up(struct platform *platform);
 

@@ -750,13 +750,10 @@ static void *read_link(void *userdata)
 
 	(void)userdata;
 	for (;;) {
-		char *line;
-
 		link_readable(link, -1);
 		pthread_mutex_lock(&link->lock);
 		/* A vCPU may have taken it in the meantime. */
-		while ((line = link_receive(link, 0)))
-			command_execute(&platform, line);
+		command_execute_waiting(&platform);
 		pthread_mutex_unlock(&link->lock);
 	}
 	return NULL;

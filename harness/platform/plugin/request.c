@@ -131,6 +131,7 @@ struct outcome request_seamcall(struct platform *platform, struct vcpu *vcpu)
 		outcome.kind = OUTCOME_GP;
 	else if (!take_results(vcpu, line))
 		link_die("not an answer to a seamcall: `%.60s`", line);
+	command_execute_waiting(platform);
 	pthread_mutex_unlock(&platform->link.lock);
 	return outcome;
 }
@@ -144,6 +145,7 @@ void request_hook(struct platform *platform, struct vcpu *vcpu, const struct hoo
 	line = answer_of(platform, vcpu, "hook");
 	if (strcmp(line, "done"))
 		link_die("not an answer to a hook: `%.60s`", line);
+	command_execute_waiting(platform);
 	pthread_mutex_unlock(&platform->link.lock);
 }
 
