@@ -97,7 +97,7 @@ def window_of(expectation: InWindow, record: RunRecord, selectors: Sequence[Sele
         and start < event.order
         and (event.boot == start[0] if end is None or end.order is None else event.order < end.order)
     ]
-    outcome = record.outcomes.get(first)
+    outcome = None if from_start else record.outcomes.get(first)  # a later boot is a step that has the same name
     boots = {start[0]} | ({end.boot} if end else set())
     loss = seen.loss(boots)
     gap = (seen.late if from_start else "") or (seen.gap(boots) if end is None else loss)

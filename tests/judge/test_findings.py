@@ -307,6 +307,17 @@ PLATFORM_CASES = {
         on_platform(record(AT_BOOT, [event(2, 0, "on"), READY, event(7, 0, "on")]), "on"),
         Verdict.CONFIRMED,
     ),
+    "boot: a later boot with fewer CPUs online is another one": (
+        on_platform(
+            record(
+                "  - returns: {event: on@each, is: 0, during: boot}\n",
+                [event(2, 0, "on", "return", ret=0), READY],
+                outcomes=[outcome("boot", online=(0,))],
+            ),
+            "on",
+        ),
+        Verdict.NOT_EXERCISED,
+    ),
     "boot: tracefs was not there": (record(AT_BOOT, [READY]), Verdict.NOT_EXERCISED),
     "boot: none": (on_platform(record(AT_BOOT, [READY, event(7, 0, "on")]), "on"), Verdict.VIOLATED),
     # A scenario's functions count from where tracefs would count them, whoever traces them …
