@@ -98,9 +98,10 @@ def window_of(expectation: InWindow, record: RunRecord, selectors: Sequence[Sele
         and (event.boot == start[0] if end is None or end.order is None else event.order < end.order)
     ]
     outcome = None if from_start else record.outcomes.get(first)  # a later boot is a step that has the same name
-    boots = {start[0]} | ({end.boot} if end else set())
+    boots = set(range(start[0], (end.boot if end else start[0]) + 1))
     loss = seen.loss(boots)
-    gap = (seen.late if from_start else "") or (seen.gap(boots) if end is None else loss)
+    # The boot in which the window ends was seen up to there; those before it have to be complete.
+    gap = (seen.late if from_start else "") or loss or seen.gap(boots - ({end.boot} if end else set()))
     return Window(tuple(inside), outcome.online if outcome else record.online, gap, loss)
 
 

@@ -262,6 +262,25 @@ def test_a_declared_violation_does_not_cover_a_splat() -> None:
     assert judge(run).exit is Exit.VIOLATED
 
 
+ACROSS = NEVER.replace("during: load", "during: [load, unload]")
+TWO_BOOTS = [*step("load", 1, 90), event(3, 0, "unload", "begin", boot=3), event(9, 0, "unload", "end", boot=3)]
+
+
+@pytest.mark.parametrize(
+    ("complete", "lost", "expected"),
+    [
+        ({1, 2}, {}, Verdict.CONFIRMED),
+        ({2, 3}, {}, Verdict.NOT_EXERCISED),  # the end of the first boot was not traced
+        ({1, 2}, {2: 1}, Verdict.NOT_EXERCISED),
+    ],
+)
+def test_a_window_across_boots_is_seen_if_each_was(
+    complete: set[int], lost: dict[int, int], expected: Verdict
+) -> None:
+    run = record(ACROSS, TWO_BOOTS, complete=frozenset(complete), lost=lost)
+    assert only(judge(run).claims).verdict is expected
+
+
 # --- events of the emulated platform --------------------------------------------------------------------------------
 
 NEVER_VMXOFF = "  - never: {event: vmxoff, during: unload}\n"
