@@ -34,8 +34,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
 
 
-def run(scenario: str, mutant: str = "") -> tuple[dict[str, ClaimVerdict], RunRecord]:
-    """The verdicts by claim, and what they rest on."""
+def run(scenario: str, mutant: str = "", fault: str = "") -> tuple[dict[str, ClaimVerdict], RunRecord]:
+    """The verdicts by claim, and what they rest on; `fault` is the type of what ends the run early."""
     patches = (MUTANTS / f"{mutant}.patch",) if mutant else ()
     job = Job(
         load_scenario(PROJECT / "scenarios" / "tdx" / f"{scenario}.yaml"),
@@ -46,7 +46,7 @@ def run(scenario: str, mutant: str = "") -> tuple[dict[str, ClaimVerdict], RunRe
     )
     result = run_job(job)
     record = load_record(result.folder)
-    assert record.fault is None
+    assert (record.fault.type if record.fault else "") == fault
     return {claim.use.claim.id: claim for claim in result.judgement.claims}, record
 
 
@@ -103,3 +103,11 @@ def test_a_cpu_that_is_left_behind_is_seen() -> None:
     verdicts, record = run("faults/lp-init-busy", "failed-cpu-keeps-reference")
     assert verdicts["tdx-bring-up-rolled-back"].verdict is Verdict.VIOLATED
     assert record.samples["booted"].platform["vmx"]["2"]["root"] == 1
+
+
+@pytest.mark.slow
+def test_a_crash_kernel_that_never_starts_is_the_kernel_s_fault() -> None:
+    """VMX is left on, so that relocate_kernel() faults when it clears CR4.VMXE; the harness waits for two minutes."""
+    verdicts, record = run("panic-without-kvm", "emergency-only-with-kvm", fault="NoCrashKernel")
+    assert verdicts["tdx-disabled-on-crash"].verdict is Verdict.VIOLATED
+    assert not any(event.name == "vmxoff" for event in record.events)

@@ -57,6 +57,13 @@ class HotplugRefused(KernelFault):
     """The guest did not take, or did not give back, a vCPU."""
 
 
+class NoCrashKernel(KernelFault):
+    """The kernel panicked with a crash kernel loaded, and never got there.
+
+    A CPU in VMX operation brings that about: relocate_kernel() clears CR4.VMXE, which is #GP then (seen on 7.3).
+    """
+
+
 class Machine:
     """A QEMU with its console, QMP and forwarded SSH port, as a context manager.
 
@@ -223,9 +230,23 @@ class Machine:
         return self._started.signs()[Sign.PANIC].detail
 
     def wait_crash_kernel(self, deadline: Deadline) -> None:
-        """Waits until the crash kernel's init reports. Its only door is the console."""
+        """Waits until the crash kernel's init reports. Its only door is the console.
+
+        Raises NoCrashKernel when nothing was printed for SILENCE_S after the panic.
+        """
         self.expect(State.PANICKED)
-        self.wait(State.CRASH_KERNEL, deadline=deadline)
+        try:
+            self.wait(State.CRASH_KERNEL, deadline=deadline)
+        except DeadlineExceeded as late:
+            quiet = self._started.quiet_for()
+            if self.state is not State.PANICKED or quiet < SILENCE_S:
+                raise
+            raise NoCrashKernel(
+                "the crash kernel did not start",
+                expected="its first lines, soon after the panic",
+                found=f"nothing for {quiet:.0f} s",
+                evidence=diagnosis.excerpt(self._started),
+            ) from late
 
     def wait_console(self, pattern: str | re.Pattern[str], deadline: Deadline, since: int | None = None) -> Line:
         """The first console line, of this boot or from position `since` on, in which `pattern` is found."""
