@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from harness.platform.cpu import KEYID_PARTITIONING, CpuConfig, Msr
+from harness.platform.cpu import FEAT_CTL, FEAT_CTL_LOCKED, KEYID_PARTITIONING, CpuConfig, Msr
 from harness.platform.tdx import ModuleConfig
 
 
@@ -23,13 +23,16 @@ class PlatformConfig:
             msrs.append(Msr(None, KEYID_PARTITIONING, self.tdx.keyid_partitioning))
         return msrs
 
-    def setup(self, without_vmx: Iterable[int] = ()) -> list[str]:
+    def setup(self, without_vmx: Collection[int] = ()) -> list[str]:
         """The commands that tell the plugin; the TDX module is not in QEMU, but at the harness's end of the link.
 
         `without_vmx` are the CPUs whose CPUID has no VMX: there the rest of it must be missing too.
         """
         msrs = [f"msr {_cpu(msr.cpu)} {msr.number:x} {msr.value:x}" for msr in self.msrs()]
         plain = [f"without_vmx {cpu:x}" for cpu in without_vmx]
+        plain += [
+            f"msr {cpu:x} {FEAT_CTL:x} {FEAT_CTL_LOCKED:x}" for cpu in without_vmx if cpu not in self.cpu.feat_ctl
+        ]
         return msrs + plain + [f"vmxe {cpu:x}" for cpu in self.cpu.vmxe]
 
 

@@ -15,6 +15,7 @@ FAMILY = 6
 
 FEAT_CTL = 0x3A
 FEAT_CTL_VMX = 0b101  # locked, VMX allowed outside SMX: how firmware leaves it
+FEAT_CTL_LOCKED = 0b001  # on a CPU without VMX, which has the MSR for LMCE and SGX
 KEYID_PARTITIONING = 0x87
 
 

@@ -11,7 +11,7 @@ static struct msr *defined(struct msrs *msrs, uint32_t index)
 
 bool msr_missing(const struct msrs *msrs, uint32_t index)
 {
-	return msrs->without_vmx && (index == MSR_FEAT_CTL || (index >= MSR_VMX_BASIC && index <= MSR_VMX_LAST));
+	return msrs->without_vmx && index >= MSR_VMX_BASIC && index <= MSR_VMX_LAST;
 }
 
 struct msr *msr_find(struct msrs *msrs, uint32_t index)

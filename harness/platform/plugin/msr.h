@@ -43,8 +43,8 @@ void msr_power_on(struct msrs *msrs);
 struct msr *msr_find(struct msrs *msrs, uint32_t index);
 
 /*
- * Whether this CPU has no such MSR, so that any access is #GP: the VMX capabilities of one without VMX, and
- * IA32_FEAT_CTL too (SDM vol. 4, table 2-2: it exists with VMX, SMX, SGX or LMCE, and TCG's CPUs have none of the others).
+ * Whether this CPU has no such MSR, so that any access is #GP: the VMX capabilities of one without VMX. It has
+ * IA32_FEAT_CTL: so do all Xeons, for LMCE and SGX (SDM vol. 4, table 2-2).
  */
 bool msr_missing(const struct msrs *msrs, uint32_t index);
 

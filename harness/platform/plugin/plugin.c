@@ -419,7 +419,7 @@ static void do_wrmsr(struct vcpu *vcpu, const struct insn *insn, uint64_t pc)
 	event_hex(&event, "value", value);
 	/*
 	 * SeaBIOS writes IA32_FEAT_CTL on every CPU, as QEMU tells it to, before any kernel runs; it would not survive the
-	 * #GP. A lock that is there already wins, and a CPU without the MSR stays so.
+	 * #GP. A lock that is there already wins.
 	 */
 	if (outcome.kind == OUTCOME_GP && index == MSR_FEAT_CTL && !in_long_mode(vcpu)) {
 		event_integer(&event, "dropped", 1);
