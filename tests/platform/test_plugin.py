@@ -274,9 +274,7 @@ class TestFirmware:
         written = {event["cpu"]: event["args"] for event in firmware.events if event["name"] == "wrmsr"}
         assert written == {cpu: {"msr": "0x3a", "value": "0x5"} for cpu in (0, 1)}
 
-    def test_what_firmware_writes_to_a_locked_feat_ctl_is_dropped_and_told(
-        self, firmware: Firmware
-    ) -> None:
+    def test_what_firmware_writes_to_a_locked_feat_ctl_is_dropped_and_told(self, firmware: Firmware) -> None:
         _go(firmware, "msr * 3a 1", "without_vmx 1")
         deadline = _soon(60)
         while len([event for event in firmware.events if event["name"] == "wrmsr"]) < 2:
