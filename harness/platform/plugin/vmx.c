@@ -136,16 +136,25 @@ static struct outcome vmxoff(const struct context *c)
 	return succeed;
 }
 
+/* The operand of VMCLEAR and VMPTRLD, and what is wrong with it: each has error numbers of its own for the same. */
+static struct outcome vmcs_pointer(const struct context *c, enum vmx_error address_error, enum vmx_error vmxon_error,
+				   uint64_t *pointer)
+{
+	if (!load_pointer(c, pointer))
+		return gp;
+	if (!valid_pointer(*pointer))
+		return fail(c, address_error);
+	return *pointer == c->vmx->vmxon ? fail(c, vmxon_error) : succeed;
+}
+
 static struct outcome vmclear(const struct context *c)
 {
 	uint64_t pointer;
+	struct outcome outcome =
+		vmcs_pointer(c, VMX_ERROR_VMCLEAR_ADDRESS, VMX_ERROR_VMCLEAR_VMXON_POINTER, &pointer);
 
-	if (!load_pointer(c, &pointer))
-		return gp;
-	if (!valid_pointer(pointer))
-		return fail(c, VMX_ERROR_VMCLEAR_ADDRESS);
-	if (pointer == c->vmx->vmxon)
-		return fail(c, VMX_ERROR_VMCLEAR_VMXON_POINTER);
+	if (outcome.kind != OUTCOME_SUCCEED)
+		return outcome;
 	vmcs_clear_launch_state(c->cpu, pointer);
 	if (pointer == c->vmx->current)
 		c->vmx->current = VMCS_NONE;
@@ -155,13 +164,11 @@ static struct outcome vmclear(const struct context *c)
 static struct outcome vmptrld(const struct context *c)
 {
 	uint64_t pointer;
+	struct outcome outcome =
+		vmcs_pointer(c, VMX_ERROR_VMPTRLD_ADDRESS, VMX_ERROR_VMPTRLD_VMXON_POINTER, &pointer);
 
-	if (!load_pointer(c, &pointer))
-		return gp;
-	if (!valid_pointer(pointer))
-		return fail(c, VMX_ERROR_VMPTRLD_ADDRESS);
-	if (pointer == c->vmx->vmxon)
-		return fail(c, VMX_ERROR_VMPTRLD_VMXON_POINTER);
+	if (outcome.kind != OUTCOME_SUCCEED)
+		return outcome;
 	if (!revision_matches(c, pointer))
 		return fail(c, VMX_ERROR_VMPTRLD_REVISION);
 	c->vmx->current = pointer;
