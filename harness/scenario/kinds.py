@@ -116,11 +116,16 @@ class KernelRange(_FromText):
         return self._specifiers(self.text).contains(Version(version))
 
 
-Phase = Literal["call", "return", "point", "begin", "end"]
+Phase = Literal["call", "return", "point", "begin", "end", "held", "released", "lost"]
+
+# Where in a function a point is, and how a task is held there: in a loop that takes interrupts and yields to other
+# tasks (soft) or that keeps the CPU (busy), or with its vCPU stopped (hard).
+PointPhase = Literal["call", "return"]
+HoldMode = Literal["soft", "busy", "hard"]
 
 _SELECTOR = re.compile(
     r"(?P<name>[A-Za-z_][\w:/-]*)"
-    r"(?:\.(?P<phase>call|return|begin|end))?"
+    r"(?:\.(?P<phase>call|return|begin|end|held|released|lost))?"
     r"(?:\[(?P<where>[^\]]*)\])?"
     r"(?:@(?P<cpu>each|\d+))?"
 )
