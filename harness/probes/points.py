@@ -55,7 +55,7 @@ class Holder(Protocol):
     name: str  # plugin, gdbstub
 
     def arm(self, point: ArmedPoint, deadline: Deadline) -> None:
-        """Arms a point; of a module that is not loaded yet, when it is. Raises NotExercised for one that cannot be."""
+        """Arms a point; in a module that is not loaded yet, when it is. Raises NotExercised where it cannot be."""
 
     def held(self, name: str) -> Held | None:
         """Who is held at the point, if somebody is."""
