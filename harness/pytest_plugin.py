@@ -16,9 +16,10 @@ from rich.console import Console
 
 from harness.deadline import Deadline
 from harness.errors import Exit, HarnessError
-from harness.kernels.model import BuildOptions, Kernel
+from harness.kernels.model import Kernel
 from harness.kernels.resolve import resolve
 from harness.machine.auto import Tools
+from harness.mutants.named import kernel_of, named_kernel
 from harness.report.result import RunResult
 from harness.report.terminal import evidence
 from harness.run import Job, run_job
@@ -99,7 +100,8 @@ class ScenarioItem(pytest.Item):
     def runtest(self) -> None:
         """Runs it. Raises ScenarioNotConfirmed; skips what was not exercised where that is allowed."""
         tools = _tools(str(self.config.getoption("--harness-engine")))
-        result = run_job(Job(self.scenario, self.kernel, tools.engine(self.scenario.machine), tools.qemu))
+        spec, options = kernel_of(self.scenario, self.kernel)
+        result = run_job(Job(self.scenario, spec, tools.engine(self.scenario.machine), tools.qemu, options))
         self.add_report_section("call", "run", str(result.folder))
         if result.exit is Exit.NOT_EXERCISED and self.config.getoption("--allow-not-exercised"):
             pytest.skip(f"not exercised: {_reason(result)}")
@@ -143,8 +145,8 @@ def _report(result: RunResult) -> str:
 @pytest.fixture(scope="session")
 def kernel(request: pytest.FixtureRequest) -> Kernel:
     """The kernel of --harness-kernel (the first one), or Debian's 6.12."""
-    spec = [*request.config.getoption("--harness-kernel"), _DEFAULT_KERNEL][0]
-    return resolve(spec, BuildOptions(), Deadline.after(_KERNEL_S, f"kernel {spec}"))
+    name = [*request.config.getoption("--harness-kernel"), _DEFAULT_KERNEL][0]
+    return resolve(*named_kernel(name), Deadline.after(_KERNEL_S, f"kernel {name}"))
 
 
 @pytest.fixture

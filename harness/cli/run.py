@@ -10,6 +10,7 @@ from harness import progress
 from harness.errors import worst_exit
 from harness.kernels.model import BuildOptions
 from harness.machine.auto import Tools
+from harness.mutants.named import kernel_of
 from harness.report.result import RunResult, write_json
 from harness.report.terminal import print_results, results_console
 from harness.run import Job, run_job
@@ -56,19 +57,24 @@ def run(
     \b
     harness run scenarios/demo.yaml
     harness run scenarios/load.yaml --kernel debian:6.12
+    harness run scenarios/load.yaml --kernel "debian:6.12 +check-at-entry"
     harness run scenarios/*.yaml --kernel debian:6.12 --patch series.mbox --modules-only kvm
     harness run scenarios/load.yaml --kernel git:~/linux@my-branch --config harness
     """
     loaded = [load_scenario(path) for path in _expanded(scenarios)]
     options = BuildOptions(patches, fragments, modules_only)
+    chosen = [
+        (scenario, *kernel_of(scenario, kernel, options))
+        for scenario in loaded
+        for kernel in kernels or scenario.kernels
+    ]
     tools = Tools(engine)
     results: list[RunResult] = []
     try:
-        for scenario in loaded:
-            for kernel in kernels or scenario.kernels:
-                with progress.task(f"{scenario.name} on {kernel}"):
-                    job = Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, options)
-                    results.append(run_job(job))
+        for scenario, kernel, build in chosen:
+            job = Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, build)
+            with progress.task(f"{scenario.name} on {job.label}"):
+                results.append(run_job(job))
     finally:  # a batch that ends early keeps what it has
         if json_file != "-" and results:
             print_results(results_console(), results, verbose)

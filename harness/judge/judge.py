@@ -40,7 +40,7 @@ def _claim_verdict(
         text = f"no expectation speaks of kernel {record.version} with {record.vendor.upper()}"
         findings.append(Found(Finding.UNSEEN, text))
     # What is known of a kernel is not known of it with a patch.
-    known = use.known.get(str(record.kernel["spec"])) if record.kernel["label"] == record.kernel["spec"] else None
+    known = use.known.get(str(record.kernel["label"]))
     return ClaimVerdict(use, _verdict(findings, record, accused, blameless), tuple(findings), known)
 
 

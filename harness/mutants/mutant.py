@@ -35,6 +35,25 @@ class Mutant:
     kernels: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
 
+    def suits(self, spec: str) -> bool:
+        """Whether it can be built into the kernel `spec`.
+
+        Debian's source of a version has what its package of that version was made of, and more fragments take nothing
+        away: a mutant of debian:6.12 is one of debian-source:6.12+tdx too, and that one of …+tdx+lockdep.
+        """
+        return any(spec == kernel or _is_variant(spec, kernel) for kernel in self.kernels)
+
+
+def _is_variant(spec: str, kernel: str) -> bool:
+    (scheme, _, rest), (known_scheme, _, known) = (name.partition(":") for name in (spec, kernel))
+    (version, *fragments), (known_version, *known_fragments) = rest.split("+"), known.split("+")
+    return (
+        scheme == "debian-source"
+        and known_scheme in ("debian", "debian-source")
+        and version == known_version
+        and set(known_fragments) <= set(fragments)
+    )
+
 
 def load_mutant(path: Path) -> Mutant:
     """Reads a patch's trailers. Raises UsageError for an unreadable file or an unknown claim."""
@@ -57,6 +76,17 @@ def load_mutant(path: Path) -> Mutant:
         kernels=trailers.get("Kernels", ()),
         engines=trailers.get("Engines", ()),
     )
+
+
+def project_mutant(id: str, spec: str) -> Mutant:
+    """The project's mutant `id` of the kernel `spec`. Raises UsageError that names the nearest."""
+    suited = {
+        mutant.id: mutant for path in sorted(MUTANTS.rglob("*.patch")) if (mutant := load_mutant(path)).suits(spec)
+    }
+    if id not in suited:
+        hint = closest(id, suited) if suited else "`harness mutants` takes patches of your own"
+        raise UsageError(f"the project has no mutant {id!r} of {spec}", hint=hint)
+    return suited[id]
 
 
 def project_mutants(kernel: str) -> list[Mutant]:
