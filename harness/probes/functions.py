@@ -9,68 +9,25 @@ of it has run yet: there the vCPU waits while the module's own symbol table is r
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from harness.errors import HostFault
 from harness.images.modules import ModuleTree
-from harness.kernels.btf import module_void_functions, offsets, void_functions
+from harness.kernels.btf import module_void_functions, void_functions
 from harness.kernels.model import Kernel
 from harness.platform.link import GuestMemory, Platform, Probe
 from harness.probes.addresses import NoFunction, SymbolTable
 from harness.probes.fetch import Fetch, compile_fetch
+from harness.probes.layout import GuestLayout, required
+from harness.probes.module_symbols import MODULE_BEGINS, module_functions, module_name
 from harness.probes.tracefs import KernelProbe
-
-_SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, shndx, value, size
-_STT_FUNC = 2
 
 # The first C function of a kernel, on its boot CPU only (arch/x86/kernel/head64.c).
 _KERNEL_START = "x86_64_start_kernel"
-_MODULE_BEGINS = "do_init_module"  # kernel/module/main.c; struct module *mod
-_MODULE_ENDS = "free_module"  # likewise
+_MODULE_ENDS = "free_module"  # kernel/module/main.c; struct module *mod
 _FIRST_ARGUMENT = "rdi"
-
-
-@dataclass(frozen=True)
-class GuestLayout:
-    """Where a kernel keeps what is read out of its memory: an address per CPU, then offsets in bytes."""
-
-    current_task: int
-    task_comm: int
-    task_pid: int
-    module_name: int
-    module_kallsyms: int
-    symtab: int  # of struct mod_kallsyms, like the next two
-    num_symtab: int
-    strtab: int
-
-    @classmethod
-    def of(cls, kernel: Kernel, symbols: SymbolTable) -> Self:
-        """Raises HostFault for a kernel without BTF."""
-        structs = {
-            "task_struct": ("comm", "pid"),
-            "module": ("name", "kallsyms"),
-            "mod_kallsyms": ("symtab", "num_symtab", "strtab"),
-        }
-        current = symbols.variable("current_task")
-        if current is None:  # between 6.2 and 6.14 it was a field of the CPU's hottest cache line
-            structs["pcpu_hot"] = ("current_task",)
-        found = offsets(kernel, structs)
-        if current is None:
-            current = _required(symbols, "pcpu_hot") + found["pcpu_hot"]["current_task"]
-        task, module, kallsyms = found["task_struct"], found["module"], found["mod_kallsyms"]
-        return cls(current, task["comm"], task["pid"], module["name"], module["kallsyms"], *kallsyms.values())
-
-
-@dataclass(frozen=True)
-class _Function:
-    """A function in a loaded module."""
-
-    name: str
-    address: int
-    size: int
 
 
 @dataclass
@@ -120,7 +77,7 @@ class FunctionProbes:
         if not self._begun:
             raise HostFault(
                 "the emulated platform did not see the kernel begin",
-                expected=f"{_KERNEL_START}() executed at {_required(self.symbols, _KERNEL_START):#x}",
+                expected=f"{_KERNEL_START}() executed at {required(self.symbols, _KERNEL_START):#x}",
                 hint="its symbols are those of another kernel; the kernel needs nokaslr",
             )
         self._begun = False
@@ -140,17 +97,17 @@ class FunctionProbes:
 
     def tell_kernel(self) -> None:
         """Tells the platform where the kernel keeps what an event says, and to stop where a module comes or goes."""
-        self.platform.symbol("trace_counter", _required(self.symbols, "trace_counter"))
-        self.platform.symbol("kernel_start", _required(self.symbols, _KERNEL_START))
+        self.platform.symbol("trace_counter", required(self.symbols, "trace_counter"))
+        self.platform.symbol("kernel_start", required(self.symbols, _KERNEL_START))
         self.platform.symbol("current_task", self.layout.current_task)
         self.platform.offset("task_comm", self.layout.task_comm)
         self.platform.offset("task_pid", self.layout.task_pid)
         for function, hook in (
             (_KERNEL_START, self._kernel_begins),
-            (_MODULE_BEGINS, self._module_begins),
+            (MODULE_BEGINS, self._module_begins),
             (_MODULE_ENDS, self._module_ends),
         ):
-            self.platform.add_hook(_required(self.symbols, function), _FIRST_ARGUMENT, hook)
+            self.platform.add_hook(required(self.symbols, function), _FIRST_ARGUMENT, hook)
 
     def _place(self, probe: KernelProbe, symbols: SymbolTable) -> None:
         """Adds the probe at its function and at every copy that the compiler made of it."""
@@ -179,14 +136,12 @@ class FunctionProbes:
         self._forget(list(self._in_modules))
 
     def _module_begins(self, memory: GuestMemory, module: int) -> None:
-        name = memory.string(module + self.layout.module_name)
-        if not name:
-            raise HostFault(f"the name of the module at {module:#x} cannot be read")
+        name = module_name(memory, self.layout, module)
         self._forget(number for number, (owner, _) in self._in_modules.items() if owner == name)
         wanted = self._of_modules.get(name, ())
         if not wanted and not self._in_modules:
             return
-        functions = list(self._functions(memory, module, name))
+        functions = list(module_functions(memory, self.layout, module, name))
         # Where the init code of another module was: it is freed when it has run.
         self._forget(
             number
@@ -206,24 +161,6 @@ class FunctionProbes:
             self.platform.remove_probe(number)
             del self._in_modules[number]
 
-    def _functions(self, memory: GuestMemory, module: int, name: str) -> Iterator[_Function]:
-        """The functions of a module that is about to run, those of its init code among them."""
-        kallsyms = memory.u64(module + self.layout.module_kallsyms)
-        if not kallsyms:
-            raise HostFault(f"module {name} has no symbols", hint="the kernel needs CONFIG_KALLSYMS")
-        symtab, strtab = memory.u64(kallsyms + self.layout.symtab), memory.u64(kallsyms + self.layout.strtab)
-        count = memory.read_virtual(kallsyms + self.layout.num_symtab, 4)
-        table = (
-            memory.read_virtual(symtab, int.from_bytes(count, "little") * _SYMBOL.size) if symtab and count else None
-        )
-        if table is None or not strtab:
-            raise HostFault(f"the symbols of module {name} cannot be read")
-        found = [row for row in _SYMBOL.iter_unpack(table) if row[1] & 0xF == _STT_FUNC and row[3]]
-        last = max((row[0] for row in found), default=0)
-        names = (memory.read_virtual(strtab, last) or b"") + (memory.string(strtab + last) or "").encode() + b"\0"
-        for at, _, _, _, address, size in found:
-            yield _Function(names[at : names.index(b"\0", at)].decode(), address, size)
-
 
 def _void(kernel: Kernel, probes: Sequence[KernelProbe]) -> set[tuple[str, str]]:
     """The (module, function) that return nothing, as far as BTF tells; the module is "" for the kernel proper."""
@@ -239,13 +176,3 @@ def _void(kernel: Kernel, probes: Sequence[KernelProbe]) -> set[tuple[str, str]]
             file = tree.resolve([module])[-1].read()
             found |= {(module, name) for name in module_void_functions(kernel, file, names)}
     return found
-
-
-def _required(symbols: SymbolTable, name: str) -> int:
-    address = symbols.variable(name)
-    if address is None:
-        raise HostFault(
-            f"the kernel has no symbol {name}",
-            hint="the emulated platform needs CONFIG_KALLSYMS_ALL and CONFIG_TRACING",
-        )
-    return address

@@ -13,15 +13,26 @@ from harness.machine import toolchain
 from harness.machine.argv import MachineSpec
 from harness.platform.link import EVENTS, Platform
 from harness.probes.addresses import SymbolTable
-from harness.probes.functions import FunctionProbes, GuestLayout
+from harness.probes.functions import FunctionProbes
 from harness.probes.kallsyms import symbol_table
+from harness.probes.layout import GuestLayout
 from harness.probes.platform_log import parse_platform
 from harness.probes.tracefs import KernelProbe
 from tests import guests
 from tests.platform.peer import Peer, started
 
 LAYOUT = GuestLayout(
-    0x35000, 0x100, 0x80, module_name=0x18, module_kallsyms=0x40, symtab=0, num_symtab=8, strtab=0x10
+    current_task=0x35000,
+    preempt_count=0x35008,
+    task_comm=0x100,
+    task_pid=0x80,
+    task_real_parent=0x88,
+    module_name=0x18,
+    module_kallsyms=0x40,
+    module_list=0x8,
+    symtab=0,
+    num_symtab=8,
+    strtab=0x10,
 )
 _SYMBOLS = """\
 ffffffff81000100 T x86_64_start_kernel
