@@ -7,6 +7,7 @@ each test carries the markers `scenario` and one per claim (`-m misc_register_la
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,8 +73,9 @@ class ScenarioFile(pytest.File):
             scenario = load_scenario(self.path)
         except HarnessError as error:
             raise self.CollectError(str(error)) from error
-        for kernel in self.config.getoption("--harness-kernel") or scenario.kernels:
-            yield ScenarioItem.from_parent(self, name=f"{scenario.name}[{kernel}]", scenario=scenario, kernel=kernel)
+        kernels = self.config.getoption("--harness-kernel") or scenario.kernels
+        for variant, kernel in itertools.product(scenario.variants(), kernels):
+            yield ScenarioItem.from_parent(self, name=f"{variant.name}[{kernel}]", scenario=variant, kernel=kernel)
 
 
 class ScenarioNotConfirmed(Exception):

@@ -57,8 +57,9 @@ AROUND_STEP = (
     AROUND
     + """\
 machine: {max_cpus: 5}
-actors: {loader: {load: kvm_vendor}}
-points: {in-window: {function: register_syscore, actor: loader}}
+trace: [kvm_shutdown]
+actors: {loader: {load: kvm_vendor}, other: {load: kvm}}
+points: {in-window: {function: register_syscore, actor: other}}
 """
 )
 
@@ -264,8 +265,9 @@ def examples(heading: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("kind", "example"), list(examples("step")))
 def test_step_examples_load(kind: str, example: str) -> None:
-    before = [step for step in ("start: loader", "hold: in-window", "vm: 0", *_needed(kind)) if step != example]
-    steps = "".join(f"  - {step}\n" for step in (*before, example))
+    before = ["start: other", "start: loader", "hold: in-window", "vm: 0", *_needed(kind)]
+    own = {"start": "start: loader", "hold": "hold: in-window"}.get(kind)
+    steps = "".join(f"  - {step}\n" for step in (*(step for step in before if step != own), example))
     assert example.startswith(f"{kind}:")
     load(f"steps:\n{steps}", AROUND_STEP)
 

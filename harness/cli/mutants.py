@@ -43,7 +43,7 @@ def mutants(
     harness mutants my-broken-idea.patch --scenario scenarios/load-unload.yaml
     """
     chosen = [load_mutant(path) for path in patches] or project_mutants(kernel)
-    scenarios = [load_scenario(path) for path in paths or scenario_files()]
+    scenarios = [variant for path in paths or scenario_files() for variant in load_scenario(path).variants()]
     matrix = run_matrix(chosen, scenarios, kernel, Tools(engine), every)
     if json_file != "-":
         print_matrix(results_console(), matrix)

@@ -61,7 +61,7 @@ def run(
     harness run scenarios/*.yaml --kernel debian:6.12 --patch series.mbox --modules-only kvm
     harness run scenarios/load.yaml --kernel git:~/linux@my-branch --config harness
     """
-    loaded = [load_scenario(path) for path in _expanded(scenarios)]
+    loaded = [variant for path in _expanded(scenarios) for variant in load_scenario(path).variants()]
     options = BuildOptions(patches, fragments, modules_only)
     chosen = [
         (scenario, *kernel_of(scenario, kernel, options))

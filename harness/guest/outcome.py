@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.scenario.kinds import AWAY, HUNG, UNFINISHED
+
+__all__ = ["AWAY", "FAILED", "HUNG", "OK", "UNFINISHED", "Outcome"]
+
 OK = "OK"
 FAILED = "FAILED"  # a command's exit status that is no errno
-UNFINISHED = "UNFINISHED"  # started, and not done when the run ended
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a step or an actor ended.
 
-    `result` is OK, an errno name, FAILED or UNFINISHED. `online` are the CPUs online when it began,
+    `result` is OK, an errno name, FAILED, HUNG or UNFINISHED (not done when its
+    boot or the run ended). `online` are the CPUs online when it began,
     `detail` is one line for a person (which module, which ioctl), `console` what the console said meanwhile.
     """
 

@@ -390,11 +390,10 @@ def _(status: ExitStatus, record: RunRecord) -> Found:
         outcome = record.outcomes.get(step)
         if outcome is None:
             return _unseen(f"step {step!r} was not reached")
-        if outcome.result != wanted:
-            return _failed(
-                f"{step} gave {outcome.result}, not {wanted}" + (f" ({outcome.detail})" if outcome.detail else "")
-            )
-    return _held(", ".join(f"{step}: {wanted}" for step, wanted in status.steps.items()))
+        if outcome.result not in wanted:
+            detail = f" ({outcome.detail})" if outcome.detail else ""
+            return _failed(f"{step} gave {outcome.result}, not {' or '.join(wanted)}{detail}")
+    return _held(", ".join(f"{step}: {record.outcomes[step].result}" for step in status.steps))
 
 
 @_find.register

@@ -5,30 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from harness.platform.tdx.leaves import LEAF_NUMBERS, SEAMLDR_NAMES
 from harness.platform.tdx.status import STATUS_CODES, status_name
 from harness.scenario.expectations import Arguments, Count, ExitStatus, InWindow, Splat, State
 from harness.scenario.faults import Faults
-from harness.scenario.kinds import Selector
+from harness.scenario.kinds import AWAY, Selector
 from harness.scenario.model import Scenario
 from harness.scenario.platform_events import FAILURES, PLATFORM_EVENTS
-from harness.scenario.steps import (
-    Boot,
-    Close,
-    Hold,
-    Offline,
-    Online,
-    Plug,
-    Release,
-    Sample,
-    Start,
-    Suspend,
-    Unplug,
-    Until,
-    Vm,
-)
+from harness.scenario.sequence import Sequence, unknown
+from harness.scenario.steps import Boot, Hold, Offline, Online, Plug, Release, Sample, Start, Suspend, Unplug, Until
+from harness.scenario.yaml_file import Location
 
 # Traced in every run, so that a selector may name them without a `trace` entry.
 STANDARD_EVENTS = ("cpuhp_enter", "cpuhp_exit", "console")
@@ -45,21 +33,40 @@ def asleep_sample(step_id: str) -> str:
     return f"{step_id}-asleep"
 
 
-_MACHINE_ENDS = ("reset", "power-off")
-
-
 def cross_references(scenario: Scenario, faults: Faults) -> None:
     """Adds a fault for each dangling, duplicate or useless name."""
-    of_steps = (_ids, _actors, _points, _vms, _cpus, _platform)
-    for checker in (*of_steps, _trace, _claims, _expectations, _windows, _fetched, _conditions, _vacuous, _patterns):
+    of_steps = (_ids, Sequence.check, _points, _awaited, _cpus, _platform)
+    of_expectations = (_claims, _expectations, _outcomes, _windows, _fetched, _conditions, _vacuous)
+    for checker in (*of_steps, _trace, *of_expectations, _patterns):
         checker(scenario, faults)
 
 
-def _unknown(noun: str, name: str, known: Iterable[str]) -> tuple[str, str]:
-    names = sorted(known)
-    return f"there is no {noun} {name!r}", "there is: " + ", ".join(
-        names
-    ) if names else f"the scenario has no {noun}s"
+def permutations(scenario: Scenario, faults: Faults) -> None:
+    """Adds a fault for each order of the steps that is none, or cannot work."""
+    ids = Counter(step.id for step in scenario.steps)
+    for index, order in enumerate(scenario.permutations):
+        if lacking := sorted((ids - Counter(order)).elements()):
+            faults.add(("permutations", index), f"a permutation has every step: {', '.join(lacking)} is missing")
+        elif surplus := sorted((Counter(order) - ids).elements()):
+            faults.add(("permutations", index), *unknown("further step", surplus[0], ids))
+    faults.raise_if_any()
+    for variant in scenario.variants():
+        if variant.variant:
+            cross_references(variant, _OfPermutation(faults, variant))
+
+
+class _OfPermutation(Faults):
+    """The faults of one order of the steps, each at its line in `permutations`."""
+
+    def __init__(self, whole: Faults, variant: Scenario) -> None:
+        super().__init__(whole.document)
+        self._whole = whole
+        self._variant = variant
+
+    def add(self, location: Location, what: str, hint: str = "") -> None:
+        section, index = location[:2]
+        step = f", at {self._variant.steps[index].id!r}" if section == "steps" and isinstance(index, int) else ""
+        self._whole.add(("permutations", self._variant.variant - 1), f"in this order{step}: {what}", hint)
 
 
 def _ids(scenario: Scenario, faults: Faults) -> None:
@@ -79,54 +86,24 @@ def _ids(scenario: Scenario, faults: Faults) -> None:
             faults.add(("steps", index), f"duplicate sample {step.name!r}")
 
 
-def _actors(scenario: Scenario, faults: Faults) -> None:
-    started: set[str] = set()
-    awaited: set[str] = set()
-    for index, step in enumerate(scenario.steps):
-        if isinstance(step, Start):
-            if step.actor not in scenario.actors:
-                faults.add(("steps", index), *_unknown("actor", step.actor, scenario.actors))
-            elif step.actor in started:
-                faults.add(("steps", index), f"actor {step.actor!r} is started twice", "declare another actor")
-            started.add(step.actor)
-        elif isinstance(step, Until) and step.what not in _MACHINE_ENDS:
-            actor, _, event = step.what.partition(".")
-            if event != "exit":
-                faults.add(("steps", index), f"cannot wait for {step.what!r}", "write ACTOR.exit, reset or power-off")
-            elif actor not in started:
-                faults.add(("steps", index), f"actor {actor!r} has not been started by a step before this one")
-            elif actor in awaited:
-                faults.add(("steps", index), f"actor {actor!r} has already been waited for")
-            awaited.add(actor)
-    for name in scenario.actors.keys() - started:
-        faults.add(("actors", name), f"actor {name!r} is never started")
-
-
 def _points(scenario: Scenario, faults: Faults) -> None:
-    held: set[str] = set()
-    for index, step in enumerate(scenario.steps):
-        if isinstance(step, Hold):
-            if step.point not in scenario.points:
-                faults.add(("steps", index), *_unknown("point", step.point, scenario.points))
-            held.add(step.point)
-        elif isinstance(step, Release) and step.point not in held:
-            faults.add(("steps", index), f"point {step.point!r} is released but no step before this one holds it")
+    """What a point's filters speak of is there, and its name is its own: its events have it too."""
+    taken = {*(probe.name for probe in scenario.trace), *STANDARD_EVENTS, *PLATFORM_EVENTS}
     for name, point in scenario.points.items():
-        if name not in held:
-            faults.add(
-                ("points", name), f"a task held at {name!r} would never be waited for", f"add a step `hold: {name}`"
-            )
+        where = ("points", name)
+        if name in taken:
+            faults.add(where, f"{name!r} is the name of a traced event too", "give the point another name")
         if point.actor is not None and point.actor not in scenario.actors:
-            faults.add(("points", name), *_unknown("actor", point.actor, scenario.actors))
+            faults.add(where, *unknown("actor", point.actor, scenario.actors))
+        if point.cpu is not None and point.cpu >= scenario.machine.ceiling:
+            faults.add(where, _no_cpu(point.cpu, scenario))
 
 
-def _vms(scenario: Scenario, faults: Faults) -> None:
-    opened = {name for name, actor in scenario.actors.items() if isinstance(actor, Vm)}
+def _awaited(scenario: Scenario, faults: Faults) -> None:
+    """An event that is waited for is one that is traced."""
     for index, step in enumerate(scenario.steps):
-        if isinstance(step, Vm):
-            opened.add(step.id)
-        elif isinstance(step, Close) and step.vm not in opened:
-            faults.add(("steps", index), *_unknown("VM opened before this step", step.vm, opened))
+        if isinstance(step, Until) and step.event is not None:
+            _selector(("steps", index), step.event, scenario, faults)
 
 
 def _cpus(scenario: Scenario, faults: Faults) -> None:
@@ -170,7 +147,7 @@ def _claims(scenario: Scenario, faults: Faults) -> None:
     only = len(ids) == 1
     for index, expectation in enumerate(scenario.expect):
         if expectation.claim and expectation.claim not in ids:
-            faults.add(("expect", index), *_unknown("claim", expectation.claim, ids))
+            faults.add(("expect", index), *unknown("claim", expectation.claim, ids))
         elif not expectation.claim and not only:
             faults.add(
                 ("expect", index), "which claim does this decide?", "add `claim:` with one of " + ", ".join(ids)
@@ -213,8 +190,8 @@ def _fetched(scenario: Scenario, faults: Faults) -> None:
             continue
         if expectation.event.name in PLATFORM_EVENTS:
             known = _arguments_of(expectation.event, scenario) or set()
-            if unknown := sorted(expectation.are.keys() - known):
-                faults.add(("expect", index, "arguments"), *_unknown("argument", unknown[0], known))
+            if strange := sorted(expectation.are.keys() - known):
+                faults.add(("expect", index, "arguments"), *unknown("argument", strange[0], known))
             _values(("expect", index, "arguments"), expectation.event, expectation.are, faults)
             continue
         probes = [probe for probe in scenario.trace if probe.function and probe.name == expectation.event.name]
@@ -241,16 +218,28 @@ _NAMED_VALUES: Mapping[str, Collection[str]] = {
 def _conditions(scenario: Scenario, faults: Faults) -> None:
     """A selector that can match no event would make every `never` hold."""
     for index, expectation in enumerate(scenario.expect):
-        where = ("expect", index, expectation.kind)
         for selector in expectation.selectors:
-            if isinstance(selector.cpu, int) and selector.cpu >= scenario.machine.ceiling:
-                faults.add(where, f"{selector.text}: {_no_cpu(selector.cpu, scenario)}")
-            if selector.phase and _is_moment(selector, scenario):
-                faults.add(where, f"{selector.text}: {selector.name} is a moment, with no {selector.phase}")
-            _values(where, selector, selector.where, faults)
-            known = _arguments_of(selector, scenario)
-            if known is not None and (unknown := sorted(selector.where.keys() - known)):
-                faults.add(where, *_unknown(f"argument in {selector.text}:", unknown[0], known))
+            _selector(("expect", index, expectation.kind), selector, scenario, faults)
+
+
+def _selector(where: Location, selector: Selector, scenario: Scenario, faults: Faults) -> None:
+    events = {probe.name for probe in scenario.trace} | {*STANDARD_EVENTS, *PLATFORM_EVENTS} | scenario.points.keys()
+    steps = {step.id for step in scenario.steps} | scenario.actors.keys()
+    if selector.of_step and selector.name not in steps:
+        faults.add(where, *unknown("step", selector.name, steps))
+    elif not selector.of_step and selector.name not in events:
+        faults.add(where, *unknown("traced event", selector.name, events))
+    if isinstance(selector.cpu, int) and selector.cpu >= scenario.machine.ceiling:
+        faults.add(where, f"{selector.text}: {_no_cpu(selector.cpu, scenario)}")
+    if selector.phase and _is_moment(selector, scenario):
+        faults.add(where, f"{selector.text}: {selector.name} is a moment, with no {selector.phase}")
+    if selector.of_point != (selector.name in scenario.points) and selector.phase:
+        noun = "a point, which is held, released or lost" if selector.name in scenario.points else "no point"
+        faults.add(where, f"{selector.text}: {selector.name} is {noun}")
+    _values(where, selector, selector.where, faults)
+    known = _arguments_of(selector, scenario)
+    if known is not None and (strange := sorted(selector.where.keys() - known)):
+        faults.add(where, *unknown(f"argument in {selector.text}:", strange[0], known))
 
 
 def _is_moment(selector: Selector, scenario: Scenario) -> bool:
@@ -278,7 +267,7 @@ def _nameless(value: str) -> bool:
 
 def _arguments_of(selector: Selector, scenario: Scenario) -> set[str] | None:
     """The arguments that a selector may ask for; None for tracepoints, which the kernel alone knows."""
-    if selector.of_step:
+    if selector.of_step or selector.name in scenario.points:
         return _OF_ALL_EVENTS
     if selector.name in _STANDARD_ARGUMENTS:
         return _STANDARD_ARGUMENTS[selector.name] | _OF_ALL_EVENTS
@@ -308,29 +297,45 @@ def _expectations(scenario: Scenario, faults: Faults) -> None:
     steps = {step.id for step in scenario.steps} | scenario.actors.keys()
     samples = {step.name for step in scenario.steps if isinstance(step, Sample)} | set(STANDARD_SAMPLES)
     samples |= {asleep_sample(step.id) for step in scenario.steps if isinstance(step, Suspend) and not step.pm_test}
-    events = {probe.name for probe in scenario.trace} | {*STANDARD_EVENTS, *PLATFORM_EVENTS} | scenario.points.keys()
     for index, expectation in enumerate(scenario.expect):
         where = ("expect", index, expectation.kind)
         windows = set(expectation.during or ()) & {BOOT} if isinstance(expectation, InWindow) else set()
         for name in expectation.step_ids:
             if name not in steps | windows:
-                faults.add(where, *_unknown("step", name, steps))
+                faults.add(where, *unknown("step", name, steps))
         for name in expectation.samples:
             if name not in samples:
-                faults.add(where, *_unknown("sample", name, samples))
-        for selector in expectation.selectors:
-            if not selector.of_step and selector.name not in events:
-                faults.add(where, *_unknown("traced event", selector.name, events))
+                faults.add(where, *unknown("sample", name, samples))
         if isinstance(expectation, ExitStatus) and not expectation.steps:
             faults.add(where, "`exit` names no step")
 
 
+def _outcomes(scenario: Scenario, faults: Faults) -> None:
+    """Only an actor may stay away: a step that does ends the run."""
+    awaited = {step.actor for step in scenario.steps if isinstance(step, Until)}
+    for index, expectation in enumerate(scenario.expect):
+        for name, wanted in expectation.steps.items() if isinstance(expectation, ExitStatus) else ():
+            away = sorted(set(wanted) & AWAY)
+            if away and name not in scenario.actors:
+                what = f"only an actor can be {away[0]}: step {name!r} would end the run"
+                faults.add(("expect", index, "exit"), what, "make it an actor")
+            elif away and name in awaited:
+                what = f"actor {name!r} is waited for: it cannot be {away[0]}"
+                faults.add(("expect", index, "exit"), what, f"leave out `until: {name}.exit`")
+
+
 def _patterns(scenario: Scenario, faults: Faults) -> None:
+    for index, step in enumerate(scenario.steps):
+        if isinstance(step, Until) and step.dmesg is not None:
+            _pattern(("steps", index), step.dmesg, faults)
     for index, expectation in enumerate(scenario.expect):
         fields = ("matching",) if isinstance(expectation, Splat) else ("present", "absent")
         for name in fields:
-            pattern = getattr(expectation, name, None)
-            try:
-                re.compile(pattern or "")
-            except re.error as error:
-                faults.add(("expect", index, expectation.kind), f"{pattern!r} is not a regular expression: {error}")
+            _pattern(("expect", index, expectation.kind), getattr(expectation, name, None) or "", faults)
+
+
+def _pattern(where: Location, pattern: str, faults: Faults) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        faults.add(where, f"{pattern!r} is not a regular expression: {error}")

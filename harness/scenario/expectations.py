@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from harness.scenario.kinds import Errno, Id, KernelRange, Selector, parse_errno
+from harness.scenario.kinds import Id, KernelRange, OutcomeName, Selector, parse_errno
 from harness.scenario.steps import Cpu
 
 
@@ -22,6 +22,13 @@ Window = Annotated[
     list[Id],
     BeforeValidator(_listed, json_schema_input_type=Id | Annotated[list[Id], Field(min_length=1, max_length=2)]),
     Field(min_length=1, max_length=2),
+]
+
+
+Outcomes = Annotated[
+    list[OutcomeName],
+    BeforeValidator(_listed, json_schema_input_type=OutcomeName | list[OutcomeName]),
+    Field(min_length=1),
 ]
 
 
@@ -153,12 +160,12 @@ class Arguments(InWindow):
 
 
 class ExitStatus(Expectation):
-    """The outcome of steps and actors: `exit: {load: EBUSY, unload: OK}`."""
+    """The outcome of steps and actors, one of those given: `exit: {load: [OK, EBUSY], unload: OK}`."""
 
     kind = "exit"
     shorthand = "steps"
     takes_mapping = True
-    steps: dict[Id, Errno]
+    steps: dict[Id, Outcomes]
 
     @property
     def step_ids(self) -> list[str]:

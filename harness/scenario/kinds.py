@@ -39,6 +39,16 @@ def parse_errno(value: Any) -> str:
     raise ValueError(f"{value!r} is not an errno name; write OK, EBUSY, EIO …")
 
 
+# What may become of an actor that never comes back: it sleeps in the kernel for good, or nobody knows.
+HUNG, UNFINISHED = "HUNG", "UNFINISHED"
+AWAY = frozenset({HUNG, UNFINISHED})
+
+
+def parse_outcome(value: Any) -> str:
+    """What may become of a step: an errno name, OK or FAILED; of an actor also one of AWAY. Raises ValueError."""
+    return str(value) if value in AWAY else parse_errno(value)
+
+
 # libc's second names for one number; the kernel's own (include/uapi/asm-generic/errno.h) comes second.
 _ERRNO_ALIASES = {"ENOTSUP": "EOPNOTSUPP", "EWOULDBLOCK": "EAGAIN", "EDEADLOCK": "EDEADLK"}
 
@@ -57,6 +67,7 @@ def parse_id(value: Any) -> str:
 
 Seconds = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str | float)]
 Errno = Annotated[str, BeforeValidator(parse_errno, json_schema_input_type=str | Literal[0])]
+OutcomeName = Annotated[str, BeforeValidator(parse_outcome, json_schema_input_type=str | Literal[0])]
 Id = Annotated[
     str, BeforeValidator(parse_id, json_schema_input_type=Annotated[str, Field(pattern=f"^{_ID.pattern}$")])
 ]
@@ -166,6 +177,11 @@ class Selector(_FromText):
     def of_step(self) -> bool:
         """Whether it selects a step's own mark (load.begin) and not a kernel event."""
         return self.phase in ("begin", "end")
+
+    @property
+    def of_point(self) -> bool:
+        """Whether it selects what a point's hold came to (in-window.released)."""
+        return self.phase in ("held", "released", "lost")
 
 
 def _condition(part: str) -> tuple[str, str]:

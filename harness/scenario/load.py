@@ -22,7 +22,19 @@ from harness.scenario.yaml_file import Document, Location, read_yaml
 
 REFERENCE_CLAIMS = PROJECT / "scenarios" / "claims.yaml"
 
-TOP_KEYS = ("title", "about", "claims", "kernels", "machine", "trace", "actors", "points", "steps", "expect")
+TOP_KEYS = (
+    "title",
+    "about",
+    "claims",
+    "kernels",
+    "machine",
+    "trace",
+    "actors",
+    "points",
+    "steps",
+    "permutations",
+    "expect",
+)
 REQUIRED_KEYS = ("title", "claims", "kernels", "steps", "expect")
 _STEP_SIDE_KEYS = ("id", "within", "kernels", "mode", "blocks")
 _EXPECTATION_SIDE_KEYS = ("claim", "kernels", "vendor", "during", "per")
@@ -64,8 +76,9 @@ def build_scenario(document: Document) -> Scenario:
     faults.raise_if_any()
     scenario = _assemble(document, data, faults)
     faults.raise_if_any()
-    check.cross_references(scenario, faults)
-    faults.raise_if_any()
+    for checker in (check.cross_references, check.permutations):
+        checker(scenario, faults)
+        faults.raise_if_any()
     return scenario
 
 
@@ -90,6 +103,7 @@ def _assemble(document: Document, data: dict[str, Any], faults: Faults) -> Scena
                 for i, item in _items(data, "steps", faults)
             ]
         ),
+        "permutations": [item for _, item in _items(data, "permutations", faults)],
         "expect": [
             _keyed(item, ("expect", i), faults, EXPECTATION_KINDS, _EXPECTATION_SIDE_KEYS, "expectation")
             for i, item in _items(data, "expect", faults)
@@ -268,7 +282,7 @@ def _probe(item: Any, location: Location, faults: Faults) -> Probe | None:
 def to_yaml(scenario: Scenario) -> str:
     """The resolved scenario: ids given, claims written out; loading it gives the same scenario."""
     data = scenario.model_dump(
-        mode="json", exclude_defaults=True, exclude={"path", "claims", "steps", "expect", "actors"}
+        mode="json", exclude_defaults=True, exclude={"path", "variant", "claims", "steps", "expect", "actors"}
     )
     data["claims"] = [
         {

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from harness.scenario.expectations import Expectation
 from harness.scenario.functions import Vendor
-from harness.scenario.kinds import Id, KernelRange
+from harness.scenario.kinds import Id, KernelRange, PointPhase
 from harness.scenario.machine import MachineSection
-from harness.scenario.steps import GuestStep, Step
+from harness.scenario.steps import Cpu, GuestStep, Hold, Release, Step
 
 VerdictName = Literal["confirmed", "violated", "not exercised"]
 
@@ -56,12 +56,17 @@ class Probe(_Frozen):
 
 
 class Point(_Frozen):
-    """A named place in the kernel where an actor can be held."""
+    """A named place in the kernel where a task can be held: whoever passes all filters, at the nth time."""
 
     function: str
-    actor: Id | None = None
-    phase: Literal["call", "return"] = "call"
+    phase: PointPhase = "call"
+    actor: Id | None = None  # the actor's task or a descendant of it
+    task: str = ""  # comm
+    cpu: Cpu | None = None  # the CPU that runs it
+    when: dict[str, str | int] = {}  # kprobe fetch expression -> the value that it must have
     hit: Annotated[int, Field(ge=1)] = 1
+    kernels: KernelRange = KernelRange()
+    vendor: Vendor | None = None
 
 
 class Scenario(_Frozen):
@@ -77,16 +82,47 @@ class Scenario(_Frozen):
     actors: dict[Id, SerializeAsAny[GuestStep]] = {}
     points: dict[Id, Point] = {}
     steps: list[SerializeAsAny[Step]]
+    permutations: list[list[Id]] = []  # other orders of the steps, which are run in place of theirs
+    variant: int = 0  # which of the permutations this is, from 1; 0 for a scenario as it is written
     expect: list[SerializeAsAny[Expectation]]
 
     @property
     def name(self) -> str:
-        """The file's name without its ending: names runs, tests and rows of tables."""
-        return self.path.stem
+        """The file's name without its ending, with a permutation's number: names runs, tests and rows of tables."""
+        return f"{self.path.stem}#{self.variant}" if self.variant else self.path.stem
 
-    def steps_on(self, version: str) -> list[Step]:
-        """The steps that are done on a kernel `version`."""
-        return [step for step in self.steps if step.kernels.contains(version)]
+    def variants(self) -> list[Scenario]:
+        """What is to be run: the scenario itself, or one for each of its permutations."""
+        steps = {step.id: step for step in self.steps}
+        return [
+            self.model_copy(update={"steps": [steps[name] for name in order], "permutations": [], "variant": number})
+            for number, order in enumerate(self.permutations, start=1)
+        ] or [self]
+
+    @property
+    def holds(self) -> dict[str, Hold]:
+        """By point, the step that waits for a task to be held there."""
+        return {step.point: step for step in self.steps if isinstance(step, Hold)}
+
+    def points_on(self, version: str, vendor: Vendor | None = None) -> dict[str, Point]:
+        """The points that there are on a kernel `version` and a CPU `vendor` (None: any)."""
+        return {
+            name: point
+            for name, point in self.points.items()
+            if point.kernels.contains(version) and (vendor is None or point.vendor in (None, vendor))
+        }
+
+    def steps_on(self, version: str, vendor: Vendor | None = None) -> list[Step]:
+        """The steps that are done on a kernel `version` and a CPU `vendor` (None: any).
+
+        A point that is not there has no hold and no release.
+        """
+        points = self.points_on(version, vendor)
+        return [
+            step
+            for step in self.steps
+            if step.kernels.contains(version) and (not isinstance(step, (Hold, Release)) or step.point in points)
+        ]
 
     def expectations_on(self, version: str, vendor: Vendor) -> list[Expectation]:
         """The expectations that speak of a kernel `version` and a CPU `vendor`."""

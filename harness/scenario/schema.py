@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from harness.scenario.expectations import EXPECTATION_KINDS
+from harness.scenario.kinds import Id
 from harness.scenario.load import REQUIRED_KEYS, TOP_KEYS, reference_claims
 from harness.scenario.machine import MachineSection
 from harness.scenario.model import Claim, ClaimUse, Point, Probe, Scenario
@@ -36,6 +37,7 @@ def json_schema() -> Schema:
         "actors": {"type": "object", "additionalProperties": _one_of(ACTOR_KINDS, "step", leave_out=("id",))},
         "points": {"type": "object", "additionalProperties": _whole(Point)},
         "steps": _list(_one_of(STEP_KINDS, "step")),
+        "permutations": TypeAdapter(list[list[Id]]).json_schema(),
         "expect": _list(_one_of(EXPECTATION_KINDS, "expectation")),
     }
     return {

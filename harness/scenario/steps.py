@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from harness.scenario.kinds import Id, KernelRange, Seconds
+from harness.scenario.kinds import HoldMode, Id, KernelRange, Seconds, Selector
 
 KVM_VENDOR = "kvm_vendor"  # stands for kvm_amd or kvm_intel, whichever the engine's CPU wants
 
@@ -241,7 +241,7 @@ class Sample(Step):
 
 
 class Start(Step):
-    """Start an actor; the scenario goes on at once: `start: load`. `blocks` says that it is meant to block."""
+    """Start an actor, and go on at once, or, with `blocks`, when it sleeps in the kernel: `start: load`."""
 
     kind = "start"
     shorthand = "actor"
@@ -249,21 +249,51 @@ class Start(Step):
     blocks: bool = False
 
 
+MACHINE_ENDS = ("reset", "power-off")
+
+
 class Until(Step):
-    """Wait for something: `until: load.exit` (an actor is done), `until: reset`, `until: power-off`."""
+    """Wait for something: `until: load.exit` (an actor is done), `until: reset`, `until: {event: kvm_shutdown}`.
+
+    Events and messages count from the begin of the step before; `state` is that of a sample taken now.
+    """
 
     kind = "until"
     shorthand = "what"
-    what: str
+    what: str = ""
+    event: Selector | None = None
+    count: Annotated[int, Field(ge=1)] = 1  # how many events
+    dmesg: str | None = None  # a regular expression
+    state: dict[str, str | int] = {}
+
+    @model_validator(mode="after")
+    def _one(self) -> Until:
+        if [bool(self.what), self.event is not None, self.dmesg is not None, bool(self.state)].count(True) != 1:
+            raise ValueError("wait for one of: ACTOR.exit, reset, power-off, {event: …}, {dmesg: …}, {state: …}")
+        return self
+
+    @property
+    def actor(self) -> str:
+        """The actor whose end it waits for; "" for something else."""
+        name, _, event = self.what.partition(".")
+        return name if event == "exit" else ""
+
+    @property
+    def title(self) -> str:
+        awaited = self.what or (self.event.text if self.event else self.dmesg or str(self.state))
+        return f"until {awaited}"
 
 
 class Hold(Step):
-    """Wait until an actor is held at a point: `hold: in-window`. `mode` hard stops the whole vCPU."""
+    """Wait until a task is held at a point: `hold: in-window`.
+
+    `mode` soft loops, with interrupts, and leaves the CPU to other tasks; busy keeps the CPU; hard stops the vCPU.
+    """
 
     kind = "hold"
     shorthand = "point"
     point: Id
-    mode: Literal["soft", "hard"] = "soft"
+    mode: HoldMode = "soft"
 
 
 class Release(Step):
