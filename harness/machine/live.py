@@ -9,7 +9,7 @@ from harness.machine.bell import Bell
 from harness.machine.console import Console, Seen, Sign
 from harness.machine.qemu import QemuProcess
 from harness.machine.qmp import Qmp
-from harness.machine.state import State, guest_state
+from harness.machine.state import ENDED, State, guest_state
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,15 @@ class Live:
     bell: Bell  # rung by all three
     boot: Boot
     ssh_port: int = 0  # on 127.0.0.1; known once QMP has answered
+    debugged: bool = False  # the gdbstub is open: QEMU's STOP and RESUME are its doing, and say nothing
+    paused: bool = False  # by pause(), while debugged
 
     @property
     def state(self) -> State:
         if self.process.returncode is not None:
             return State.GONE
-        return guest_state(self.qmp.events(since=self.boot.events), self.signs(), self.boot.restored)
+        state = guest_state(self.qmp.events(since=self.boot.events), self.signs(), self.boot.restored)
+        return State.STOPPED if self.paused and state not in ENDED else state
 
     def signs(self) -> dict[Sign, Seen]:
         """Each sign of the present boot, where it was seen first."""

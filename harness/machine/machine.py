@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -313,11 +314,34 @@ class Machine:
         """Stops all vCPUs where they are."""
         self.expect(State.STOPPED)
         self.qmp.execute("stop", deadline)
+        self._live = dataclasses.replace(self._started, paused=self._started.debugged)
 
     def resume(self, deadline: Deadline) -> None:
         """Lets the vCPUs go on after `pause`."""
         self._require("resume", State.STOPPED)
+        self._live = dataclasses.replace(self._started, paused=False)
         self.qmp.execute("cont", deadline)
+
+    def open_gdb(self, deadline: Deadline) -> socket.socket:
+        """A connection to QEMU's gdbstub, which stops the machine when it is made.
+
+        From then on the stub stops and resumes the machine as it pleases, and that is no pause: `state` knows of
+        those by `pause` only. To be called once.
+        """
+        self._require("open_gdb", State.RUNNING)
+        self._live = dataclasses.replace(self._started, debugged=True)
+        self.qmp.ignore("STOP", "RESUME")
+        # Not in the run's folder: the path of a socket has 108 bytes at most.
+        with tempfile.TemporaryDirectory(prefix="gdb-") as folder:
+            path = Path(folder) / "gdb"
+            self.qmp.human(f"gdbserver unix:{path},server=on,wait=off", deadline)
+            sock = socket.socket(socket.AF_UNIX)
+            self._cleanup.callback(sock.close)
+            try:
+                sock.connect(str(path))
+            except OSError as error:
+                raise HostFault("QEMU's gdbstub does not listen", found=str(error)) from error
+        return sock
 
     def dump(self, path: Path, deadline: Deadline) -> None:
         """Writes the guest's memory to `path` as an ELF core, for crash or drgn; the guest stands still meanwhile."""

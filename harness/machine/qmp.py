@@ -56,6 +56,7 @@ class Qmp:
         self._log = log.open("a", buffering=1)
         self._bell = bell
         self._events: list[QmpEvent] = []
+        self._ignored: frozenset[str] = frozenset()
         self._client = QMPClient("machine")
         # The filter sees events in the order of the wire, ahead of the replies that follow them; what it refuses is
         # not queued for anybody.
@@ -93,6 +94,10 @@ class Qmp:
         """Events from position `since` on; only those called `names` where given."""
         return [event for event in self._events[since:] if not names or event.name in names]
 
+    def ignore(self, *names: str) -> None:
+        """From now on, events of these names are in the log only."""
+        self._ignored = self._ignored.union(names)
+
     def wait_event(self, names: Collection[str], deadline: Deadline, since: int = 0) -> QmpEvent:
         """The first event called one of `names` at or after position `since`, whether or not it came already."""
         return self._bell.wait_for(lambda: next(iter(self.events(names, since)), None), deadline)
@@ -126,10 +131,11 @@ class Qmp:
             raise QmpLost(f"lost QEMU during the QMP command {what}", found=str(error)) from error
 
     def _record(self, message: Mapping[str, Any]) -> bool:
-        event = QmpEvent(len(self._events), time.monotonic(), message["event"], message.get("data", {}))
-        self._events.append(event)
         self._write("event", dict(message))
-        self._bell.ring()
+        if message["event"] not in self._ignored:
+            event = QmpEvent(len(self._events), time.monotonic(), message["event"], message.get("data", {}))
+            self._events.append(event)
+            self._bell.ring()
         return False
 
     def _write(self, kind: str, message: object) -> None:
