@@ -1,0 +1,1 @@
+"""Every interleaving of a few activities of the kernel, one run each."""

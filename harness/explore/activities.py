@@ -1,0 +1,320 @@
+"""What can be explored: activities, the points at which they can be held, and what must be true afterwards.
+
+The points are chosen to be few and telling: C(m+n, n) schedules of m and n points grow fast. Between two of them
+lies one thing that another activity may care about. All of them are at places where a task can be preempted, and on
+the way of a success as well as of a failure, so that a schedule does not lose its way.
+
+Sources: virt/kvm/kvm_main.c, kernel/reboot.c, kernel/cpu.c, kernel/power/suspend.c of 6.1, 6.12 and 7.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.errors import UsageError
+from harness.explore.prune import Independence, shared_nothing
+from harness.scenario.kinds import KernelRange, PointPhase
+from harness.scenario.load import closest
+
+# What a segment may share with another one. Whatever reads or writes; KVM's mutants do either in surprising places.
+EVERYTHING = "everything"
+VIRT = "virtualization"  # which CPUs have it on, KVM's usage count and callbacks, the module itself
+STATE = "system_state"
+DEVICES = "devices"
+CPUS = "cpus"  # which CPUs are online, and the hotplug lock and states
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SyncPoint:
+    """Where an activity can be held, and what the segment that begins there may touch.
+
+    `meaning` says what has happened and what comes next, to somebody who reads a schedule.
+    """
+
+    function: str
+    meaning: str
+    phase: PointPhase = "call"
+    touches: frozenset[str] = frozenset({EVERYTHING})
+    hit: int = 1
+    task: str = ""  # another task than the actor's does this: a CPU's hotplug thread
+    kernels: KernelRange = field(default_factory=KernelRange)
+
+    @property
+    def text(self) -> str:
+        """As the command line takes it: register_syscore.return."""
+        times = f"#{self.hit}" if self.hit > 1 else ""
+        return f"{self.function}{'.return' if self.phase == 'return' else ''}{times}"
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Something that a task does to the kernel.
+
+    `step` is what a scenario's actor does, on CPU `cpu`; `needs` are facts that have to be made true before. `task`
+    is the name of the task that does it. `outcomes` are right ones, more of them beside certain others (`beside`).
+    `ends` is where the machine is when it has been done.
+    """
+
+    name: str
+    about: str
+    step: Json
+    task: str
+    points: tuple[SyncPoint, ...]
+    cpu: int | None = None
+    needs: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ("OK",)
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ends: Literal["", "reset", "power-off"] = ""
+
+    def points_on(self, version: str) -> tuple[SyncPoint, ...]:
+        """The points that a kernel `version` has, in the order in which a kernel without bugs comes to them."""
+        return tuple(point for point in self.points if point.kernels.contains(version))
+
+    def outcomes_beside(self, others: Sequence[Activity]) -> list[str]:
+        """What this activity may end with while `others` are under way."""
+        given = [outcome for other in others for outcome in self.beside.get(other.name, ())]
+        return list(dict.fromkeys((*self.outcomes, *given)))
+
+
+# Facts that activities need, each with the steps that make it true; in the order in which they are made.
+FACTS: dict[str, list[Json]] = {
+    # Since 6.12 virtualization is enabled when KVM is loaded, unless it is told to wait for the first VM.
+    "lazy module": [
+        {"load": {"module": "kvm", "params": {"enable_virt_at_load": 0}}, "id": "kvm", "kernels": ">=6.12"},
+        {"load": "kvm_vendor", "id": "vendor"},
+    ],
+    "module": [{"load": "kvm_vendor", "id": "vendor"}],
+    "vm": [{"vm": 0, "id": "guest"}],
+    "cpu 2 offline": [{"offline": 2, "id": "leave"}],
+    # The freezer gives up on a task that is held after this instead of after 20 s.
+    "short freezer": [{"run": "echo 1000 > /sys/power/pm_freeze_timeout", "id": "freezer"}],
+}
+
+_NEW = KernelRange(">=6.12")
+_OLD = KernelRange("<6.12")
+
+# Until KVM looks at system_state every part of it may depend on it: where it looks is what mutants change.
+_KVM = frozenset({VIRT, STATE, CPUS})
+
+
+def _enabling(first: str) -> tuple[SyncPoint, ...]:
+    """kvm_enable_virtualization() since 6.12, whoever calls it."""
+    return (
+        SyncPoint("kvm_enable_virtualization", first, touches=_KVM, kernels=_NEW),
+        SyncPoint("__cpuhp_setup_state", "before any CPU is enabled", touches=_KVM, kernels=_NEW),
+        SyncPoint("register_syscore", "before the syscore ops are registered", touches=_KVM, kernels=_NEW),
+        SyncPoint("register_syscore", "after the syscore ops are registered", "return", _KVM, kernels=_NEW),
+        SyncPoint("kvm_enable_virtualization", "after enabling", "return", kernels=_NEW),
+    )
+
+
+def _disabling(first: str) -> tuple[SyncPoint, ...]:
+    """kvm_disable_virtualization() since 6.12, whoever calls it."""
+    return (
+        SyncPoint("kvm_disable_virtualization", first, touches=_KVM, kernels=_NEW),
+        SyncPoint("__cpuhp_remove_state", "before any CPU is disabled", touches=_KVM, kernels=_NEW),
+        SyncPoint("kvm_disable_virtualization", "after disabling", "return", kernels=_NEW),
+    )
+
+
+def _going_down(first: str, last: str, end: str) -> tuple[SyncPoint, ...]:
+    """kernel_restart() and kernel_power_off()."""
+    return (
+        SyncPoint(first, "before the reboot notifiers"),
+        SyncPoint(
+            "blocking_notifier_call_chain",
+            "after the reboot notifiers, before system_state changes",
+            "return",
+            frozenset({STATE}),
+        ),
+        # device_shutdown() and migrate_to_reboot_cpu(), which ends CPU hotplug from sysfs.
+        SyncPoint(
+            "device_shutdown",
+            "after system_state has changed, before the devices are shut down",
+            touches=frozenset({DEVICES, CPUS}),
+        ),
+        SyncPoint("syscore_shutdown", "before the syscore ops' shutdown"),
+        SyncPoint(last, f"after the syscore ops' shutdown, before {end}"),
+    )
+
+
+_SHUTS_DOWN = ("reboot", "poweroff")
+_REFUSED_AT_SHUTDOWN = dict.fromkeys(_SHUTS_DOWN, ("EBUSY",))
+
+_ALL = (
+    Activity(
+        "load",
+        "KVM's vendor module is loaded",
+        {"load": "kvm_vendor"},
+        "guestctl",
+        (
+            *_enabling("before virtualization is enabled"),
+            # 6.1 enables with the first VM.
+            SyncPoint("kvm_init", "before the vendor's module meets KVM", kernels=_OLD),
+            SyncPoint("register_reboot_notifier", "before the reboot notifier is registered", kernels=_OLD),
+            SyncPoint("misc_register", "before /dev/kvm is there", kernels=_OLD),
+        ),
+        cpu=1,
+        beside={**_REFUSED_AT_SHUTDOWN, "unload": ("EEXIST", "EBUSY")},
+    ),
+    Activity(
+        "unload",
+        "KVM's vendor module is removed",
+        {"unload": "kvm_vendor"},
+        "guestctl",
+        (
+            SyncPoint("misc_deregister", "before /dev/kvm is removed"),
+            *_disabling("before virtualization is disabled"),
+            SyncPoint("unregister_syscore", "before the syscore ops are removed", kernels=_OLD),
+            SyncPoint("unregister_reboot_notifier", "before the reboot notifier is removed", kernels=_OLD),
+        ),
+        cpu=2,
+        needs=("module",),
+        beside={"load": ("EAGAIN",), "vm": ("EAGAIN",)},
+    ),
+    Activity(
+        "vm",
+        "the first VM is created, with which virtualization is enabled",
+        {"vm": 0},
+        "guestctl",
+        (
+            *_enabling("before virtualization is enabled"),
+            SyncPoint("kvm_arch_init_vm", "before the VM is set up", kernels=_OLD),
+            SyncPoint("kvm_arch_init_vm", "before virtualization is enabled", "return", kernels=_OLD),
+            SyncPoint("kvm_coalesced_mmio_init", "after enabling", kernels=_OLD),
+        ),
+        cpu=1,
+        needs=("lazy module",),
+        beside={**_REFUSED_AT_SHUTDOWN, "unload": ("ENOENT", "ENODEV")},
+    ),
+    Activity(
+        "close",
+        "the last VM is closed, with which virtualization is disabled",
+        {"close": "guest"},
+        "guestctl",
+        (
+            SyncPoint("kvm_vm_release", "before the VM is released", task="guestctl"),
+            SyncPoint("kvm_disable_virtualization", "before disabling", task="guestctl", kernels=_NEW),
+            SyncPoint("__cpuhp_remove_state", "before any CPU is disabled", task="guestctl", kernels=_NEW),
+            SyncPoint("kvm_disable_virtualization", "after disabling", "return", task="guestctl", kernels=_NEW),
+            SyncPoint("kvm_arch_destroy_vm", "before the VM's parts are freed", task="guestctl", kernels=_OLD),
+        ),
+        cpu=2,
+        needs=("lazy module", "vm"),
+    ),
+    Activity(
+        "offline",
+        "CPU 3 goes offline",
+        {"offline": 3},
+        "guestctl",
+        (
+            SyncPoint("cpus_write_lock", "before the hotplug lock is taken"),
+            SyncPoint("cpus_write_lock", "with the hotplug lock", "return"),
+            SyncPoint("kvm_offline_cpu", "before KVM's callback on the CPU", task="cpuhp/3", kernels=_NEW),
+            SyncPoint("cpus_write_unlock", "before the hotplug lock is given back"),
+        ),
+        cpu=0,
+        beside=dict.fromkeys(("reboot", "poweroff", "suspend"), ("EBUSY",)),
+    ),
+    Activity(
+        "online",
+        "CPU 2 comes back online",
+        {"online": 2},
+        "guestctl",
+        (
+            SyncPoint("cpus_write_lock", "before the hotplug lock is taken"),
+            SyncPoint("cpus_write_lock", "with the hotplug lock", "return"),
+            SyncPoint("kvm_online_cpu", "before KVM's callback on the CPU", task="cpuhp/2", kernels=_NEW),
+            SyncPoint("cpus_write_unlock", "before the hotplug lock is given back"),
+        ),
+        cpu=0,
+        needs=("cpu 2 offline",),
+        beside=dict.fromkeys(("reboot", "poweroff", "suspend"), ("EBUSY",)),
+    ),
+    Activity(
+        "suspend",
+        "the machine is suspended as far as its last CPU, and comes back",
+        {"suspend": {"mode": "mem", "pm_test": "core"}},
+        "guestctl",
+        (
+            SyncPoint("pm_suspend", "before the suspend"),
+            SyncPoint("freeze_processes", "before user tasks are frozen"),
+            SyncPoint("freeze_secondary_cpus", "with user tasks frozen, before the other CPUs go"),
+            SyncPoint("thaw_secondary_cpus", "before the other CPUs come back"),
+            SyncPoint("thaw_processes", "before user tasks are thawed"),
+        ),
+        cpu=0,
+        needs=("short freezer",),
+        # The freezer gives up on a task in the kernel.
+        beside=dict.fromkeys(("load", "unload", "vm", "close", "offline", "online", "reboot"), ("EBUSY",)),
+    ),
+    Activity(
+        "reboot",
+        "reboot -f",
+        {"reboot": "force"},
+        "reboot",
+        _going_down("kernel_restart_prepare", "machine_restart", "the machine restarts"),
+        cpu=0,
+        ends="reset",
+    ),
+    Activity(
+        "poweroff",
+        "poweroff -f",
+        {"poweroff": "force"},
+        "poweroff",
+        _going_down("kernel_power_off", "machine_power_off", "the machine powers off"),
+        cpu=0,
+        ends="power-off",
+    ),
+)
+
+ACTIVITIES: dict[str, Activity] = {activity.name: activity for activity in _ALL}
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The activities of an exploration, in the order given."""
+
+    activities: tuple[Activity, ...]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Cast:
+        """Raises UsageError for an unknown activity, for fewer than two, and for two that are the same."""
+        for name in names:
+            if name not in ACTIVITIES:
+                raise UsageError(f"unknown activity {name!r}", hint=closest(name, ACTIVITIES))
+        if len(set(names)) < len(names) or not 2 <= len(names) <= 3:
+            raise UsageError("two or three different activities can be explored", found=" ".join(names))
+        return cls(tuple(ACTIVITIES[name] for name in names))
+
+    def __getitem__(self, name: str) -> Activity:
+        return next(activity for activity in self.activities if activity.name == name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(activity.name for activity in self.activities)
+
+    @property
+    def enders(self) -> frozenset[str]:
+        """The activities with which the boot is over."""
+        return frozenset(activity.name for activity in self.activities if activity.ends)
+
+    def others(self, name: str) -> list[Activity]:
+        return [activity for activity in self.activities if activity.name != name]
+
+    def set_up(self) -> list[Json]:
+        """The steps before the activities, which make true what they need."""
+        needed = {fact for activity in self.activities for fact in activity.needs}
+        if "lazy module" in needed:
+            needed.discard("module")
+        return [step for fact, steps in FACTS.items() if fact in needed for step in steps]
+
+
+def independence(points: Mapping[str, Sequence[SyncPoint]]) -> Independence:
+    """Which segments share nothing, by what is declared with their points."""
+    touched = {(name, i): point.touches for name, held in points.items() for i, point in enumerate(held, start=1)}
+    return shared_nothing(touched, EVERYTHING)
