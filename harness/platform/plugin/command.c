@@ -166,8 +166,9 @@ static const char *set_symbol(const struct words *words, const char *const *name
 static const char *cmd_symbol(struct platform *platform, const struct words *words)
 {
 	struct symbols *symbols = &platform->log.symbols;
-	const char *const names[] = {"trace_counter", "current_task", "kernel_start", NULL};
-	uint64_t *const places[] = {&symbols->trace_counter, &symbols->current_task, &symbols->kernel_start};
+	const char *const names[] = {"trace_counter", "current_task", "preempt_count", "kernel_start", NULL};
+	uint64_t *const places[] = {&symbols->trace_counter, &symbols->current_task, &symbols->preempt_count,
+				    &symbols->kernel_start};
 	const char *error = set_symbol(words, names, places);
 	bool new = false;
 
@@ -181,8 +182,8 @@ static const char *cmd_symbol(struct platform *platform, const struct words *wor
 static const char *cmd_offset(struct platform *platform, const struct words *words)
 {
 	struct symbols *symbols = &platform->log.symbols;
-	const char *const names[] = {"task_comm", "task_pid", NULL};
-	uint64_t *const places[] = {&symbols->task_comm, &symbols->task_pid};
+	const char *const names[] = {"task_comm", "task_pid", "task_real_parent", NULL};
+	uint64_t *const places[] = {&symbols->task_comm, &symbols->task_pid, &symbols->task_real_parent};
 
 	return set_symbol(words, names, places);
 }
@@ -267,6 +268,99 @@ static const char *cmd_probe(struct platform *platform, const struct words *word
 	if (!probes_add(&platform->probes, &probe))
 		return "too many probes, or address 0";
 	__atomic_store_n(&platform->retranslate, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* Bytes in hexadecimal, into a buffer that is larger than they are. */
+static bool parse_bytes(const char *word, char *dest, size_t size)
+{
+	size_t length = strlen(word);
+
+	if (length % 2 || length / 2 >= size || strspn(word, "0123456789abcdef") != length)
+		return false;
+	for (size_t i = 0; i < length / 2; i++) {
+		const char digits[] = {word[2 * i], word[2 * i + 1], '\0'};
+
+		dest[i] = (char)strtoul(digits, NULL, 16);
+	}
+	dest[length / 2] = '\0';
+	return true;
+}
+
+/* <spec>=<value>; that of a string is its bytes */
+static bool parse_condition(char *word, struct condition *condition)
+{
+	char *equals = strchr(word, '=');
+
+	if (!equals)
+		return false;
+	*equals = '\0';
+	if (!parse_place(word, &condition->spec))
+		return false;
+	if (condition->spec.string)
+		return parse_bytes(equals + 1, condition->text, sizeof(condition->text));
+	return parse_hex(equals + 1, &condition->value);
+}
+
+/* The filters of a point: <pid> <comm> <cpu> <hit>, where - is any comm or CPU. */
+static bool parse_filters(const struct words *words, size_t first, struct point *point)
+{
+	const char *cpu = words->word[first + 2];
+	uint64_t number = 0;
+
+	point->on_cpu = strcmp(cpu, "-") != 0;
+	if (!parse_hex(words->word[first], &point->pid) || (point->on_cpu && !parse_hex(cpu, &number)) ||
+	    !parse_hex(words->word[first + 3], &point->hit) || !point->hit)
+		return false;
+	point->cpu = (unsigned int)number;
+	return !strcmp(words->word[first + 1], "-") ||
+	       parse_bytes(words->word[first + 1], point->comm, sizeof(point->comm));
+}
+
+static const char *cmd_point(struct platform *platform, const struct words *words)
+{
+	const size_t filters = 4, conditions = 8;
+	struct point point = {0};
+	uint64_t id;
+
+	if (words->count < conditions || !parse_hex(words->word[1], &id) || strlen(words->word[2]) != 1 ||
+	    !strchr("cr", words->word[2][0]) || !copy_name(point.name, words->word[3]) ||
+	    !parse_filters(words, filters, &point))
+		return "expected: <id> <c|r> <name> <pid> <comm|-> <cpu|-> <hit> [<spec>=<value>...]";
+	point.id = (uint32_t)id;
+	point.ret = words->word[2][0] == 'r';
+	if (words->count - conditions > POINT_CONDITIONS)
+		return "too many conditions";
+	for (size_t i = conditions; i < words->count; i++)
+		if (!parse_condition(words->word[i], &point.conditions[point.condition_count++]))
+			return "expected: r:<reg>:<size>=<value> | m:<addr>:<size>=… | d:<reg>:<offset>:<size>=…";
+	return points_add(&platform->points, &point) ? NULL : "too many points";
+}
+
+static const char *cmd_place(struct platform *platform, const struct words *words)
+{
+	uint64_t id, places[POINT_PLACES];
+	size_t count = words->count - 2;
+	bool new;
+
+	if (words->count < 2 || !parse_hex(words->word[1], &id) || count > POINT_PLACES ||
+	    !parse_numbers(words, 2, places, count))
+		return "expected: <id> [<addr>...]";
+	for (size_t i = 0; i < count; i++)
+		if (!probes_watch(&platform->probes, places[i], &new))
+			return "too many places, or address 0";
+	points_place(&platform->points, (uint32_t)id, places, count);
+	__atomic_store_n(&platform->retranslate, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static const char *cmd_unpoint(struct platform *platform, const struct words *words)
+{
+	uint64_t id;
+
+	if (!parse_numbers(words, 1, &id, 1))
+		return "expected: <id>";
+	points_release(&platform->points, (uint32_t)id);
 	return NULL;
 }
 
@@ -395,6 +489,7 @@ static const struct command {
 	{"without_vmx", cmd_without_vmx, true},
 	{"symbol", cmd_symbol, false},	{"offset", cmd_offset, false},
 	{"probe", cmd_probe, false},	{"unprobe", cmd_unprobe, false}, {"hook", cmd_hook, false},
+	{"point", cmd_point, false},	{"place", cmd_place, false},	{"unpoint", cmd_unpoint, false},
 	{"boot", cmd_boot, false},	{"incarnation", cmd_incarnation, true}, {"state", cmd_state, false},
 	{"vmx", cmd_vmx, true},		{"gp", cmd_gp, true},		{"seq", cmd_seq, true},
 	{"go", cmd_go, true},

@@ -14,7 +14,7 @@
 /* The first sixteen in the order of the ModRM encoding. */
 enum reg {
 	RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15,
-	RIP, FS_BASE, GS_BASE, CS, CR0, CR2, CR3, CR4, EFER,
+	RIP, RFLAGS, FS_BASE, GS_BASE, CS, CR0, CR2, CR3, CR4, EFER,
 	REG_COUNT,
 	REG_NONE = REG_COUNT,
 };

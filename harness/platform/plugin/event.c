@@ -80,15 +80,19 @@ void event_ret(struct event *event, uint64_t value)
 	event->ret = (int64_t)value;
 }
 
+bool event_read_percpu(const struct cpu *cpu, uint64_t offset, void *dest, size_t size)
+{
+	uint64_t address = cpu_get(cpu, GS_BASE) + offset;
+
+	/* Before the kernel has set up its per-CPU area, GS is something else. */
+	return offset && address & KERNEL_HALF && cpu_read_virt(cpu, address, dest, size);
+}
+
 uint64_t event_task(const struct event_log *log, const struct cpu *cpu)
 {
-	uint64_t base = cpu_get(cpu, GS_BASE), task = 0;
+	uint64_t task = 0;
 
-	/* Before the kernel has set up its per-CPU area there is no current task. */
-	if (!log->symbols.current_task || !((base + log->symbols.current_task) & KERNEL_HALF) ||
-	    !cpu_read_virt(cpu, base + log->symbols.current_task, &task, sizeof(task)))
-		return 0;
-	return task;
+	return event_read_percpu(cpu, log->symbols.current_task, &task, sizeof(task)) ? task : 0;
 }
 
 static void append_task(const struct event_log *log, const struct cpu *cpu, char *line, size_t *used, size_t size)

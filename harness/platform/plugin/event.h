@@ -15,7 +15,8 @@ struct symbols {
 	uint64_t trace_counter;	/* the variable behind tracefs' clock "counter" */
 	uint64_t current_task;	/* per CPU: read at gs_base + this */
 	uint64_t kernel_start;	/* an address that every kernel executes once, on its boot CPU */
-	uint64_t task_comm, task_pid;	/* offsets in struct task_struct */
+	uint64_t preempt_count;	/* per CPU too */
+	uint64_t task_comm, task_pid, task_real_parent;	/* offsets in struct task_struct */
 };
 
 struct event_log {
@@ -46,6 +47,9 @@ void event_ret(struct event *event, uint64_t value);
 
 /* Gives the event its place in the order and writes it. */
 void event_emit(struct event_log *log, const struct cpu *cpu, unsigned int index, const struct event *event);
+
+/* Reads a variable that each CPU has its own of; false where there is no per-CPU area yet, or `offset` is 0. */
+bool event_read_percpu(const struct cpu *cpu, uint64_t offset, void *dest, size_t size);
 
 /* Guest address of the current task, 0 when it is not known. */
 uint64_t event_task(const struct event_log *log, const struct cpu *cpu);

@@ -7,6 +7,7 @@
 #include "event.h"
 #include "link.h"
 #include "msr.h"
+#include "point.h"
 #include "probe.h"
 #include "vmx.h"
 
@@ -23,10 +24,7 @@ struct vcpu {
 	struct msrs msrs;
 	bool firmware_vmxe;	/* firmware leaves CR4.VMXE set, after each RESET */
 	bool vmxe_preset;	/* what is left of that: each MOV to CR4 sets the bit until the kernel does itself */
-
 	struct gp gp;
-	/* Owned by the vCPU's thread: an instruction whose watchers have run, and that is executed again. */
-	uint64_t again_pc, again_rsp;
 };
 
 struct platform {
@@ -40,6 +38,7 @@ struct platform {
 	bool retranslate;	/* atomic: translations lack the instrumentation of something that is watched since */
 	struct event_log log;
 	struct probes probes;
+	struct points points;
 	struct link link;
 };
 
@@ -60,6 +59,10 @@ struct outcome request_seamcall(struct platform *platform, struct vcpu *vcpu);
 
 /* Lets the harness act while this vCPU stands at a hook. */
 void request_hook(struct platform *platform, struct vcpu *vcpu, const struct hook *hook);
+
+/* Tells the harness that a task is held, and that one was lost to a reset. */
+void request_held_notice(struct platform *platform, unsigned int vcpu, uint32_t point, const struct hold_context *context);
+void request_lost_notice(struct platform *platform, uint32_t point);
 
 /* Tells the harness that the vCPU was reset. */
 void request_reset_notice(struct platform *platform, unsigned int vcpu);

@@ -33,6 +33,7 @@
 
 #define RESET_VECTOR 0xfffffff0
 #define GP_PC 0x8000000000000000ull
+#define HOLD_US 200	/* between two looks at whether a held task may go; for so long the vCPU answers nobody */
 #define FRAME_RSP 24	/* in an interrupt's frame without an error code: rip, cs, rflags, rsp */
 
 __attribute__((visibility("default"))) int qemu_plugin_version = QEMU_API_VERSION;
@@ -493,6 +494,19 @@ static void emit_reset(struct vcpu *vcpu, const char *name, bool was_root)
 	emit(vcpu, &event);
 }
 
+/* The tasks of a kernel that is gone. */
+static void report_lost_tasks(const struct vcpu *vcpu)
+{
+	struct point point;
+
+	while (points_take_lost(&platform.points, &point)) {
+		struct event event = point_event(&point, "lost");
+
+		emit(vcpu, &event);
+		request_lost_notice(&platform, point.id);
+	}
+}
+
 /* RESET, which all vCPUs get: the boot CPU comes through the reset vector, the others wait for a SIPI. */
 static void on_reset_vector(unsigned int index, void *userdata)
 {
@@ -514,6 +528,7 @@ static void on_reset_vector(unsigned int index, void *userdata)
 			emit_reset(vcpu, "cpu_reset", was_root);
 	}
 	probes_forget_calls(&platform.probes);
+	report_lost_tasks(&platform.vcpus[index]);
 	request_reset_notice(&platform, index);
 }
 
@@ -597,12 +612,11 @@ static void report_call(struct vcpu *vcpu, const struct probe *probe)
 		await_return(vcpu, probe);
 }
 
-static void report_returns(struct vcpu *vcpu, uint64_t pc)
+static void report_returns(struct vcpu *vcpu, const struct visit *visit)
 {
-	uint64_t task = event_task(&platform.log, &vcpu->cpu), rsp = cpu_get(&vcpu->cpu, RSP);
 	struct pending pending;
 
-	while (probes_return(&platform.probes, pc, task, rsp, &pending)) {
+	while (probes_return(&platform.probes, visit->pc, visit->task, visit->rsp, &pending)) {
 		struct event event = {.name = pending.name, .phase = "return"};
 
 		event_ret(&event, cpu_get(&vcpu->cpu, RAX));
@@ -610,8 +624,69 @@ static void report_returns(struct vcpu *vcpu, uint64_t pc)
 	}
 }
 
-static void start_kernel_incarnation(void)
+static void report_held(struct vcpu *vcpu, const struct point *point, uint64_t task)
 {
+	struct hold_context context = point_context(&platform.log.symbols, &vcpu->cpu, task);
+	struct event event = point_event(point, "held");
+
+	event_integer(&event, "preempt_count", context.preempt_count);
+	event_integer(&event, "interrupts", context.interrupts);
+	emit(vcpu, &event);
+	request_held_notice(&platform, vcpu->index, point->id, &context);
+}
+
+/* Where the call that a task is about to make will return to. */
+static void await_return_to_hold(struct vcpu *vcpu, const struct point *point, const struct visit *call)
+{
+	struct visit visit = {.task = call->task, .rsp = call->rsp + sizeof(uint64_t)};
+
+	if (!cpu_read_virt(&vcpu->cpu, call->rsp, &visit.pc, sizeof(visit.pc)))
+		report_lost(vcpu, point->name, "unreadable stack");
+	else if (points_count(&platform.points, point->id, &visit) && !watch_return(vcpu, visit.pc))
+		report_lost(vcpu, point->name, "too many return addresses");
+}
+
+/* A task that has come to the instruction, and has not been held at it: it is now, if there are points for it. */
+static void arrive(struct vcpu *vcpu, const struct visit *visit)
+{
+	struct point point;
+
+	while (points_take_return(&platform.points, visit, &point))
+		report_held(vcpu, &point, visit->task);
+	for (size_t cursor = 0; points_next(&platform.points, visit->pc, &cursor, &point);) {
+		if (!point_matches(&point, &platform.log.symbols, &vcpu->cpu, vcpu->index))
+			continue;
+		if (point.ret)
+			await_return_to_hold(vcpu, &point, visit);
+		else if (points_count(&platform.points, point.id, visit))
+			report_held(vcpu, &point, visit->task);
+	}
+}
+
+/*
+ * Lets the task try again after a while, or returns when nothing holds it any more. The vCPU does not wait here: it would
+ * stop neither for QMP nor for others that need it to, whereas a loop takes interrupts, and with them other tasks.
+ */
+static void stay_or_go(struct vcpu *vcpu, const struct visit *visit)
+{
+	struct point point;
+
+	while (points_take_released(&platform.points, visit, &point)) {
+		struct event event = point_event(&point, "released");
+
+		emit(vcpu, &event);
+	}
+	if (!points_hold(&platform.points, visit))
+		return;
+	if (__atomic_load_n(&platform.retranslate, __ATOMIC_ACQUIRE))
+		throw_translations_away();
+	usleep(HOLD_US);
+	qemu_plugin_set_pc(visit->pc);
+}
+
+static void start_kernel_incarnation(struct vcpu *vcpu)
+{
+	report_lost_tasks(vcpu);
 	pthread_mutex_lock(&platform.lock);
 	pthread_mutex_lock(&platform.log.lock);
 	if (platform.boot_announced) {
@@ -641,16 +716,19 @@ static void run_hooks(struct vcpu *vcpu, uint64_t pc)
 static void on_watched(unsigned int index, void *userdata)
 {
 	struct vcpu *vcpu = &platform.vcpus[index];
-	uint64_t pc = (uint64_t)(uintptr_t)userdata, rsp = cpu_get(&vcpu->cpu, RSP);
+	uint64_t pc = (uint64_t)(uintptr_t)userdata;
+	struct visit visit = {event_task(&platform.log, &vcpu->cpu), cpu_get(&vcpu->cpu, RSP), pc};
 	struct probe probe;
 
-	if (vcpu->again_pc == pc && vcpu->again_rsp == rsp) {
-		vcpu->again_pc = 0;
+	if (points_take_again(&platform.points, &visit))
 		return;
+	if (!points_know(&platform.points, &visit)) {
+		if (pc == platform.log.symbols.kernel_start)
+			start_kernel_incarnation(vcpu);
+		report_returns(vcpu, &visit);
+		arrive(vcpu, &visit);
 	}
-	if (pc == platform.log.symbols.kernel_start)
-		start_kernel_incarnation();
-	report_returns(vcpu, pc);
+	stay_or_go(vcpu, &visit);
 	for (size_t cursor = 0; probes_next(&platform.probes, pc, &cursor, &probe);)
 		report_call(vcpu, &probe);
 	run_hooks(vcpu, pc);
@@ -659,8 +737,7 @@ static void on_watched(unsigned int index, void *userdata)
 		throw_translations_away();
 		if (!in_long_mode(vcpu))
 			return; /* firmware, where the address is not the pc; the next block is translated anew */
-		vcpu->again_pc = pc;
-		vcpu->again_rsp = rsp;
+		points_again(&platform.points, &visit);
 		qemu_plugin_set_pc(pc);
 	}
 }
@@ -798,6 +875,7 @@ static bool make_platform(const qemu_info_t *info, const struct options *options
 	pthread_mutex_init(&platform.lock, NULL);
 	pthread_mutex_init(&platform.log.lock, NULL);
 	probes_init(&platform.probes);
+	points_init(&platform.points);
 	link_init(&platform.link, options->fd);
 	return true;
 }

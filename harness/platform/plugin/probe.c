@@ -4,7 +4,6 @@
 #include <string.h>
 
 #define STACK_MASK (~(uint64_t)0x3fff)	/* THREAD_SIZE and IRQ_STACK_SIZE of x86-64, both aligned to themselves */
-#define STRING_MAX 64
 
 void probes_init(struct probes *probes)
 {
@@ -210,34 +209,43 @@ void probes_forget_calls(struct probes *probes)
 	pthread_mutex_unlock(&probes->lock);
 }
 
-static void add_string(struct event *event, const struct spec *spec, const struct cpu *cpu, uint64_t address)
+static uint64_t spec_address(const struct spec *spec, const struct cpu *cpu)
 {
-	char text[STRING_MAX];
+	return spec->address + (spec->kind == SPEC_INDIRECT ? cpu_get(cpu, spec->reg) : 0);
+}
+
+bool spec_value(const struct spec *spec, const struct cpu *cpu, uint64_t *value)
+{
+	*value = 0;
+	if (spec->kind == SPEC_REGISTER)
+		*value = cpu_get(cpu, spec->reg);
+	else if (!cpu_read_virt(cpu, spec_address(spec, cpu), value, spec->size))
+		return false;
+	if (spec->size < sizeof(*value))
+		*value &= (1ull << 8 * spec->size) - 1;
+	return true;
+}
+
+size_t spec_text(const struct spec *spec, const struct cpu *cpu, char text[SPEC_TEXT])
+{
+	uint64_t address = spec->kind == SPEC_REGISTER ? cpu_get(cpu, spec->reg) : spec_address(spec, cpu);
 	size_t length = 0;
 
 	while (length < spec->size && cpu_read_virt(cpu, address + length, &text[length], 1) && text[length])
 		length++;
-	event_text(event, spec->name, text, length);
+	return length;
 }
 
 static void add_argument(struct event *event, const struct spec *spec, const struct cpu *cpu)
 {
-	uint64_t address = spec->address, value = 0;
+	char text[SPEC_TEXT];
+	uint64_t value;
 
-	if (spec->kind == SPEC_INDIRECT)
-		address += cpu_get(cpu, spec->reg);
-	if (spec->kind == SPEC_REGISTER)
-		value = cpu_get(cpu, spec->reg);
-	if (spec->string) {
-		add_string(event, spec, cpu, spec->kind == SPEC_REGISTER ? value : address);
-		return;
-	}
+	if (spec->string)
+		event_text(event, spec->name, text, spec_text(spec, cpu, text));
 	/* An argument that cannot be read is left out: no value would say that. */
-	if (spec->kind != SPEC_REGISTER && !cpu_read_virt(cpu, address, &value, spec->size))
-		return;
-	if (spec->size < sizeof(value))
-		value &= (1ull << 8 * spec->size) - 1;
-	event_hex(event, spec->name, value);
+	else if (spec_value(spec, cpu, &value))
+		event_hex(event, spec->name, value);
 }
 
 struct event probe_call_event(const struct probe *probe, const struct cpu *cpu)

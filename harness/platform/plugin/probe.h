@@ -10,6 +10,7 @@
 
 #define PROBE_NAME 64
 #define PROBE_SPECS 8
+#define SPEC_TEXT 64		/* bytes of a string */
 #define PROBES_MAX 1024
 #define HOOKS_MAX 64
 #define PENDING_MAX 1024	/* calls that have not returned; a kernel has a few hundred tasks */
@@ -94,6 +95,12 @@ bool probes_return(struct probes *probes, uint64_t address, uint64_t task, uint6
 
 /* Forgets the calls of a kernel that is gone. */
 void probes_forget_calls(struct probes *probes);
+
+/* The number at the place of `spec`, false when it cannot be read. */
+bool spec_value(const struct spec *spec, const struct cpu *cpu, uint64_t *value);
+
+/* The string there, up to what can be read of it and not terminated; returns its length. */
+size_t spec_text(const struct spec *spec, const struct cpu *cpu, char text[SPEC_TEXT]);
 
 /* The event of a call, with its arguments. */
 struct event probe_call_event(const struct probe *probe, const struct cpu *cpu);

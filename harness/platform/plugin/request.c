@@ -35,15 +35,20 @@ static int from_hex(const char *text, uint8_t *bytes, size_t size)
 	return (int)(length / 2);
 }
 
-static void send_data(struct link *link, const uint8_t *bytes, size_t size)
+static void to_hex(char *text, const uint8_t *bytes, size_t size)
 {
-	static __thread char text[2 * LINK_DATA_MAX + 1];
-
 	for (size_t i = 0; i < size; i++) {
 		text[2 * i] = "0123456789abcdef"[bytes[i] >> 4];
 		text[2 * i + 1] = "0123456789abcdef"[bytes[i] & 15];
 	}
 	text[2 * size] = '\0';
+}
+
+static void send_data(struct link *link, const uint8_t *bytes, size_t size)
+{
+	static __thread char text[2 * LINK_DATA_MAX + 1];
+
+	to_hex(text, bytes, size);
 	link_send(link, "data %s", text);
 }
 
@@ -146,6 +151,24 @@ void request_hook(struct platform *platform, struct vcpu *vcpu, const struct hoo
 	if (strcmp(line, "done"))
 		link_die("not an answer to a hook: `%.60s`", line);
 	command_execute_waiting(platform);
+	pthread_mutex_unlock(&platform->link.lock);
+}
+
+void request_held_notice(struct platform *platform, unsigned int vcpu, uint32_t point, const struct hold_context *context)
+{
+	char comm[2 * sizeof(context->comm)];
+
+	to_hex(comm, (const uint8_t *)context->comm, strlen(context->comm));
+	pthread_mutex_lock(&platform->link.lock);
+	link_send(&platform->link, "held %x %x %x %x %x %s", point, vcpu, context->pid, context->preempt_count,
+		  context->interrupts, comm[0] ? comm : "-");
+	pthread_mutex_unlock(&platform->link.lock);
+}
+
+void request_lost_notice(struct platform *platform, uint32_t point)
+{
+	pthread_mutex_lock(&platform->link.lock);
+	link_send(&platform->link, "lost %x", point);
 	pthread_mutex_unlock(&platform->link.lock);
 }
 
