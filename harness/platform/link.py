@@ -3,8 +3,9 @@
 ASCII lines, one answer to each command, in order; between them the plugin's own requests, each of which a vCPU waits
 for:
 
-    harness → plugin    msr, tdx, vmxe, symbol, offset, probe, unprobe, hook, boot, state, vmx, seq, go
-    plugin → harness    hello, seamcall, hook, reset
+    harness → plugin    msr, tdx, vmxe, symbol, offset, probe, unprobe, hook, point, place, unpoint, boot, state, vmx,
+                        seq, go
+    plugin → harness    hello, seamcall, hook, reset, held, lost
     in answer to those  read, readv, write, every command, then done, vmfail or fault
 
 What fails here must not leave a vCPU waiting: the socket is closed, at which the plugin ends QEMU, the traceback goes
@@ -65,6 +66,49 @@ class Probe:
         return " ".join(
             [f"{self.address:x}", self.phases, self.name, *(f"{name}={spec}" for name, spec in self.args)]
         )
+
+
+@dataclass(frozen=True)
+class Point:
+    """An execution of a function at which one task is held; where the function is, is told by `place_point`.
+
+    `phase` is c for the call, r for the return. `hit` counts, from 1, the executions that pass all of the filters:
+    `pid` (a task or its descendants; 0 for any), `comm`, `cpu`, and `conditions`: (spec, value), where the spec is
+    one of a probe's and the value of a string its bytes.
+    """
+
+    name: str
+    phase: Literal["c", "r"] = "c"
+    pid: int = 0
+    comm: str = ""
+    cpu: int | None = None
+    hit: int = 1
+    conditions: tuple[tuple[str, int | bytes], ...] = ()
+
+    @property
+    def words(self) -> str:
+        filters = (
+            f"{self.pid:x}",
+            self.comm.encode().hex() or "-",
+            "-" if self.cpu is None else f"{self.cpu:x}",
+            f"{self.hit:x}",
+        )
+        conditions = (
+            f"{spec}={value.hex() if isinstance(value, bytes) else format(value, 'x')}"
+            for spec, value in self.conditions
+        )
+        return " ".join((self.phase, self.name, *filters, *conditions))
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A task that is held: on which CPU it came there, and with what."""
+
+    cpu: int
+    pid: int
+    preempt_count: int
+    interrupts: bool
+    comm: str
 
 
 @dataclass
@@ -138,6 +182,10 @@ class CommandRefused(HostFault):
 Hook = Callable[[GuestMemory, int], None]
 
 
+# Called by the platform's thread when a task is held at the point, and with None when a reset took it. To be quick.
+Notice = Callable[[Holding | None], None]
+
+
 class Platform:
     """The emulated platform of one QEMU, from its set-up to its end.
 
@@ -161,6 +209,7 @@ class Platform:
         self._model = threading.Lock()  # the model is called by the serving thread, and looked at by others
         self._setup = [*setup, f"tdx {int(tdx is not None)}"]
         self._hooks: dict[int, Hook] = {}
+        self._points: dict[int, Notice] = {}
         self._ids = 0
         self._ours, self._plugins = socket.socketpair()
         self._buffer = b""
@@ -253,6 +302,25 @@ class Platform:
         number = self._number()
         self._hooks[number] = hook
         self._tell(f"hook {number:x} {address:x} {register}", deadline)
+
+    def add_point(self, point: Point, notice: Notice, deadline: Deadline | None = None) -> int:
+        """Adds a point, which is nowhere yet; returns the number that `place_point` and `remove_point` take.
+
+        A reset takes with it the point whose task was held, and those for a process.
+        """
+        number = self._number()
+        self._points[number] = notice
+        self._tell(f"point {number:x} {point.words}", deadline)
+        return number
+
+    def place_point(self, number: int, addresses: Iterable[int], deadline: Deadline | None = None) -> None:
+        """Says where the point's function is now: at these addresses only. No error for a point that a reset took."""
+        self._tell(" ".join((f"place {number:x}", *(f"{address:x}" for address in addresses))), deadline)
+
+    def remove_point(self, number: int, deadline: Deadline | None = None) -> None:
+        """Disarms the point and lets go who is held there, in one step. No error for a point that a reset took."""
+        self._points.pop(number, None)
+        self._tell(f"unpoint {number:x}", deadline)
 
     def begin_boot(self, number: int, deadline: Deadline) -> None:
         """The next start of a kernel is boot `number`."""
@@ -390,6 +458,10 @@ class Platform:
             self._send("done")
         elif verb == "reset":
             self._reset(int(words[0], 16))
+        elif verb == "held":
+            self._held(words)
+        elif verb == "lost":
+            self._notice(int(words[0], 16), None)
         else:
             raise HostFault("the plugin said something unknown", found=line)
 
@@ -414,6 +486,16 @@ class Platform:
             self._send(f"fault {completion.vector}")
         else:
             self._send("vmfail")
+
+    def _held(self, words: Sequence[str]) -> None:
+        number, cpu, pid, preempt_count, interrupts = (int(word, 16) for word in words[:5])
+        comm = "" if words[5] == "-" else bytes.fromhex(words[5]).decode(errors="replace")
+        self._notice(number, Holding(cpu, pid, preempt_count, bool(interrupts), comm))
+
+    def _notice(self, number: int, holding: Holding | None) -> None:
+        """Of a point that was removed in the meantime nobody wants to know."""
+        if notice := self._points.get(number):
+            notice(holding)
 
     def _reset(self, vcpu: int) -> None:
         """A reset of vCPU 0 is the machine's: the module was in memory that the reset took away."""

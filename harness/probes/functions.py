@@ -9,15 +9,16 @@ of it has run yet: there the vCPU waits while the module's own symbol table is r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+from harness.deadline import Deadline
 from harness.errors import HostFault
 from harness.images.modules import ModuleTree
 from harness.kernels.btf import module_void_functions, void_functions
 from harness.kernels.model import Kernel
-from harness.platform.link import GuestMemory, Platform, Probe
+from harness.platform.link import GuestMemory, Notice, Platform, Point, Probe
 from harness.probes.addresses import NoFunction, SymbolTable
 from harness.probes.fetch import Fetch, compile_fetch
 from harness.probes.layout import GuestLayout, required
@@ -28,6 +29,17 @@ from harness.probes.tracefs import KernelProbe
 _KERNEL_START = "x86_64_start_kernel"
 _MODULE_ENDS = "free_module"  # kernel/module/main.c; struct module *mod
 _FIRST_ARGUMENT = "rdi"
+
+
+@dataclass
+class _PlacedPoint:
+    """A point at a function, which may be in a module."""
+
+    number: int
+    symbol: str
+    module: str
+    specs: list[str]  # of its conditions
+    refused: str = ""
 
 
 @dataclass
@@ -47,6 +59,8 @@ class FunctionProbes:
     void: frozenset[str] = frozenset()  # probes on functions that return nothing, as far as BTF tells
     _of_modules: dict[str, list[KernelProbe]] = field(default_factory=dict)
     _in_modules: dict[int, tuple[str, int]] = field(default_factory=dict)  # probe's number -> module, address
+    _points: dict[int, _PlacedPoint] = field(default_factory=dict)
+    _loaded: dict[str, SymbolTable] = field(default_factory=dict)  # the functions of the modules that are
     _begun: bool = False  # a kernel has, since the last that was asked about
 
     @classmethod
@@ -100,8 +114,9 @@ class FunctionProbes:
         self.platform.symbol("trace_counter", required(self.symbols, "trace_counter"))
         self.platform.symbol("kernel_start", required(self.symbols, _KERNEL_START))
         self.platform.symbol("current_task", self.layout.current_task)
-        self.platform.offset("task_comm", self.layout.task_comm)
-        self.platform.offset("task_pid", self.layout.task_pid)
+        self.platform.symbol("preempt_count", self.layout.preempt_count)
+        for name in ("task_comm", "task_pid", "task_real_parent"):
+            self.platform.offset(name, getattr(self.layout, name))
         for function, hook in (
             (_KERNEL_START, self._kernel_begins),
             (MODULE_BEGINS, self._module_begins),
@@ -111,22 +126,50 @@ class FunctionProbes:
 
     def _place(self, probe: KernelProbe, symbols: SymbolTable) -> None:
         """Adds the probe at its function and at every copy that the compiler made of it."""
+        specs = {name: fetch.spec for name, fetch in self.fetches[probe.name].items()}
         try:
-            places = symbols.function(probe.symbol)
+            addresses = _addresses(symbols, probe.symbol, specs.values())
         except NoFunction as error:
             self.refused[probe.name] = str(error)
             return
-        specs = {name: fetch.spec for name, fetch in self.fetches[probe.name].items()}
-        by_register = any(not spec.startswith("m:") for spec in specs.values())
-        if by_register and not all(place.exact for place in places):
-            self.refused[probe.name] = (
-                f"the compiler changed what {probe.symbol} takes; its arguments cannot be fetched"
-            )
-            return
-        for place in places:
-            number = self.platform.add_probe(Probe(probe.name, place.address, args=tuple(specs.items())))
+        for address in addresses:
+            number = self.platform.add_probe(Probe(probe.name, address, args=tuple(specs.items())))
             if probe.module:
-                self._in_modules[number] = (probe.module, place.address)
+                self._in_modules[number] = (probe.module, address)
+
+    # Points
+
+    def add_point(self, point: Point, symbol: str, module: str, notice: Notice, deadline: Deadline) -> int:
+        """Adds a point at the function `symbol`, of a module that may come later or of the kernel (module "").
+
+        Returns the platform's number for it. Raises NoFunction for a function that there is not, or whose arguments
+        the compiler changed; for one of a module that is not loaded, `point_refused` says it later.
+        """
+        placed = _PlacedPoint(0, symbol, module, [spec for spec, _ in point.conditions])
+        symbols = self._loaded.get(module) if module else self.symbols
+        addresses = _addresses(symbols, symbol, placed.specs) if symbols else ()
+        placed.number = self.platform.add_point(point, notice, deadline)
+        self._points[placed.number] = placed
+        self.platform.place_point(placed.number, addresses, deadline)
+        return placed.number
+
+    def point_refused(self, number: int) -> str:
+        """Why the function of a point in a module, which was loaded since, cannot be held at; "" where it can."""
+        return self._points[number].refused
+
+    def remove_point(self, number: int, deadline: Deadline) -> None:
+        """Disarms the point and lets go whoever is held at it."""
+        self._points.pop(number, None)
+        self.platform.remove_point(number, deadline)
+
+    def _move_points(self, module: str, symbols: SymbolTable | None) -> None:
+        """Places the points of a module that came, or went (None)."""
+        for point in [one for one in self._points.values() if one.module == module]:
+            try:
+                addresses = _addresses(symbols, point.symbol, point.specs) if symbols else ()
+            except NoFunction as error:
+                point.refused, addresses = str(error), ()
+            self.platform.place_point(point.number, addresses)
 
     # While a vCPU waits
 
@@ -134,13 +177,12 @@ class FunctionProbes:
         """Nothing of the kernel before is left, whether it was reset or replaced by kexec."""
         self._begun = True
         self._forget(list(self._in_modules))
+        for module in list(self._loaded):
+            self._unload(module)
 
     def _module_begins(self, memory: GuestMemory, module: int) -> None:
         name = module_name(memory, self.layout, module)
         self._forget(number for number, (owner, _) in self._in_modules.items() if owner == name)
-        wanted = self._of_modules.get(name, ())
-        if not wanted and not self._in_modules:
-            return
         functions = list(module_functions(memory, self.layout, module, name))
         # Where the init code of another module was: it is freed when it has run.
         self._forget(
@@ -149,17 +191,34 @@ class FunctionProbes:
             if any(function.address <= address < function.address + function.size for function in functions)
         )
         symbols = SymbolTable((function.name, function.address, True) for function in functions)
-        for probe in wanted:
+        self._loaded[name] = symbols
+        for probe in self._of_modules.get(name, ()):
             self._place(probe, symbols)
+        self._move_points(name, symbols)
 
     def _module_ends(self, memory: GuestMemory, module: int) -> None:
         name = memory.string(module + self.layout.module_name)
         self._forget(number for number, (owner, _) in self._in_modules.items() if owner == name)
+        if name:
+            self._unload(name)
+
+    def _unload(self, module: str) -> None:
+        self._loaded.pop(module, None)
+        self._move_points(module, None)
 
     def _forget(self, numbers: Iterator[int] | list[int]) -> None:
         for number in list(numbers):
             self.platform.remove_probe(number)
             del self._in_modules[number]
+
+
+def _addresses(symbols: SymbolTable, function: str, specs: Iterable[str]) -> tuple[int, ...]:
+    """Where calls of a function arrive, whose arguments are to be read by `specs`. Raises NoFunction."""
+    places = symbols.function(function)
+    by_register = any(not spec.startswith("m:") for spec in specs)
+    if by_register and not all(place.exact for place in places):
+        raise NoFunction(f"the compiler changed what {function} takes; its arguments cannot be fetched")
+    return tuple(place.address for place in places)
 
 
 def _void(kernel: Kernel, probes: Sequence[KernelProbe]) -> set[tuple[str, str]]:

@@ -107,6 +107,7 @@ def test_functions_of_the_kernel_are_placed_before_it_starts(platform: Platform)
         "symbol trace_counter ffffffff82000100",
         "symbol kernel_start ffffffff81000100",
         "symbol current_task 35000",
+        "symbol preempt_count 35008",
     ]
     assert functions.armed == ("register_syscore", "with_copy") and not functions.refused
 
