@@ -72,7 +72,8 @@ class DebianTreeSource(BuiltSource):
 
     def own_modules(self) -> list[OwnModule]:
         options = {name: value for fragment in self._fragments() for name, value in fragment.options.items()}
-        return [module for module in OWN_MODULES if module.suits(KernelVersion.parse(self.rest), options)]
+        version = KernelVersion.parse(self.rest)
+        return [module for module in OWN_MODULES if module.needs and module.suits(version, options)]
 
     def _fragments(self) -> list[Fragment]:
         """Each followed by its variant for this version where there is one, such as tdx-6.12."""

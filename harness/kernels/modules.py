@@ -1,4 +1,4 @@
-"""Only the KVM modules of a Debian kernel, rebuilt with patches and loaded over the stock ones.
+"""Modules for a Debian kernel as it is: its KVM modules, rebuilt with patches, and the harness's own.
 
 The source is the distribution's linux-source package of exactly the kernel's version, compiled against its headers
 package. One workshop per kernel version keeps the objects: a patch compiles what it touches, and is taken out again
@@ -21,7 +21,8 @@ from harness.debian import Archive, Package
 from harness.errors import HostFault, UsageError
 from harness.kernels import patches
 from harness.kernels.kconfig import read_config
-from harness.kernels.model import KernelVersion
+from harness.kernels.model import Kernel, KernelVersion
+from harness.kernels.own_modules import OwnModule
 from harness.kernels.patches import Patch
 from harness.kernels.source import Recipe
 from harness.kernels.store import Entry, Parts
@@ -70,7 +71,7 @@ def make_overlay(image: Package, base: Entry, recipe: Recipe, stage: Path, deadl
     Raises UsageError for a patch that does not apply, touches what is not in the modules, or does not compile.
     """
     relevant = tuple(_relevant(patch) for patch in recipe.patches)
-    workshop = _Workshop(image, base)
+    workshop = _Workshop(image, base.spec, base.parts.release)
     with locked(workshop.lock, deadline):
         toolchain = workshop.prepare(deadline)
         built = workshop.build(relevant, toolchain, deadline)
@@ -89,6 +90,25 @@ def make_overlay(image: Package, base: Entry, recipe: Recipe, stage: Path, deadl
     )
 
 
+def make_own_module(image: Package, kernel: Kernel, module: OwnModule, stage: Path, deadline: Deadline) -> Parts:
+    """Builds `module` for `kernel`, which is that of package `image`, into `stage`."""
+    workshop = _Workshop(image, kernel.spec, kernel.release)
+    with locked(workshop.lock, deadline):
+        toolchain = workshop.prepare(deadline)
+        built = workshop.build_own(module, toolchain, deadline)
+        _strip(built, stage / built.name, deadline)
+        provenance = workshop.provenance(toolchain, deadline)
+    return Parts(
+        release=kernel.release,
+        image="",
+        config="",
+        modules=None,
+        overlay={module.name: built.name},
+        base=kernel.key,
+        provenance={"own_module": module.name, **provenance},
+    )
+
+
 def remove_workshop(release: str) -> None:
     """Removes the objects kept for the kernel `release`, if there are any."""
     shutil.rmtree(_workshops() / release, ignore_errors=True)
@@ -101,10 +121,10 @@ def _workshops() -> Path:
 class _Workshop:
     """Headers, sources and objects of one kernel version. Used under its lock."""
 
-    def __init__(self, image: Package, base: Entry) -> None:
+    def __init__(self, image: Package, spec: str, release: str) -> None:
         self._image = image
-        self._base = base
-        self._release = base.parts.release
+        self._spec = spec  # for messages
+        self._release = release
         self._root = _workshops() / self._release
         self.lock = self._root.with_name(f"{self._release}.lock")
 
@@ -130,12 +150,22 @@ class _Workshop:
                 patches.apply(change, self._tree, deadline)
             what = f" with {', '.join(change.origin.name for change in changes)}" if changes else ""
             with progress.task(f"build the KVM modules of {self._release}{what}"):
-                self._make(changes, toolchain, deadline)
+                self._make_kvm(changes, toolchain, deadline)
         finally:
             self._restore()
         built = sorted((self._tree / _MODULES).glob("*.ko"))
         for module in built:
             self._check_vermagic(module, deadline)
+        return built
+
+    def build_own(self, module: OwnModule, toolchain: Toolchain, deadline: Deadline) -> Path:
+        """`module`, unstripped, from a copy, since kbuild writes beside the sources and those are the project's."""
+        copy = self._root / "own" / module.name
+        shutil.copytree(module.folder, copy, dirs_exist_ok=True)
+        with progress.task(f"build {module.name} for {self._release}"):
+            self._make(copy, toolchain, deadline)
+        built = copy / f"{module.name}.ko"
+        self._check_vermagic(built, deadline)
         return built
 
     def provenance(self, toolchain: Toolchain, deadline: Deadline) -> dict[str, object]:
@@ -188,17 +218,21 @@ class _Workshop:
             fields = [asdict(package) for package in packages.all]
             (stage / "packages.json").write_text(json.dumps(fields, indent=1))
 
-    def _make(self, changes: Sequence[Patch], toolchain: Toolchain, deadline: Deadline) -> None:
-        argv = ["make", "-C", str(self._headers), f"M={self._tree / _MODULES}", f"-j{os.cpu_count()}", "modules"]
+    def _make_kvm(self, changes: Sequence[Patch], toolchain: Toolchain, deadline: Deadline) -> None:
         try:
-            process.run([*argv, *toolchain.make_arguments], deadline, env=toolchain.environment)
+            self._make(self._tree / _MODULES, toolchain, deadline)
         except process.ProcessFailed as error:
             if not changes:
                 raise
             raise UsageError(
-                f"the KVM modules of {self._base.spec} do not compile with {', '.join(map(str, changes))}",
+                f"the KVM modules of {self._spec} do not compile with {', '.join(map(str, changes))}",
                 evidence=compiler_errors(error.output),
             ) from error
+
+    def _make(self, folder: Path, toolchain: Toolchain, deadline: Deadline) -> None:
+        """Compiles the modules whose Kbuild file is in `folder`."""
+        argv = ["make", "-C", str(self._headers), f"M={folder}", f"-j{os.cpu_count()}", "modules"]
+        process.run([*argv, *toolchain.make_arguments], deadline, env=toolchain.environment)
 
     def _remember(self, change: Patch) -> None:
         """Keeps the originals of what `change` touches; a file that it makes is kept as nothing."""

@@ -1,7 +1,9 @@
-"""Modules of the harness's own, which call what no module of the kernel calls. `debian-source:` kernels have them.
+"""Modules of the harness's own, which do what no module of the kernel does.
 
-A module is a folder guest-images/src/NAME with a Kbuild file, and a row here. It is installed below
-lib/modules/RELEASE with the kernel's own, and loaded by its name like any of them.
+A module is a folder guest-images/src/NAME with a Kbuild file, and a row here. It is loaded by its name like any of
+the kernel's. One that needs an option which Debian's kernels lack is built along with each `debian-source:` kernel
+that has it, and installed below lib/modules/RELEASE. The others are built against a Debian kernel's headers, when a
+scenario loads them.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from harness.kernels.model import KernelVersion
 
 @dataclass(frozen=True)
 class OwnModule:
-    """For kernels of `since` and later, but before `until`, that have the option `needs`."""
+    """For kernels of `since` and later, but before `until`, that have the option `needs`; None, "": any."""
 
     name: str
-    since: KernelVersion
-    until: KernelVersion
-    needs: str
+    since: KernelVersion | None = None
+    until: KernelVersion | None = None
+    needs: str = ""
 
     @property
     def folder(self) -> Path:
@@ -37,10 +39,14 @@ class OwnModule:
         return digest.hexdigest()
 
     def suits(self, version: KernelVersion, options: Mapping[str, str]) -> bool:
-        return self.since <= version < self.until and options.get(self.needs, "n") != "n"
+        new_enough = self.since is None or self.since <= version
+        old_enough = self.until is None or version < self.until
+        return new_enough and old_enough and (not self.needs or options.get(self.needs, "n") != "n")
 
 
 OWN_MODULES = (
     # tdx_enable() was exported for KVM in 6.8, but had no caller before KVM's own TDX support in 6.16.
     OwnModule("tdx_driver", KernelVersion(6, 8), KernelVersion(6, 16), "CONFIG_INTEL_TDX_HOST"),
+    OwnModule("kvm_nofreeze"),
+    OwnModule("syscore_sleeper"),
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -12,7 +15,8 @@ from harness.kernels.built import GitSource, TreeSource
 from harness.kernels.debian_source import DebianTreeSource
 from harness.kernels.image import ImageSource
 from harness.kernels.model import BuildOptions, Kernel
-from harness.kernels.modules import make_overlay, remove_workshop
+from harness.kernels.modules import make_overlay, make_own_module, remove_workshop
+from harness.kernels.own_modules import OWN_MODULES
 from harness.kernels.packaged import DebianSource, packages_of
 from harness.kernels.source import Recipe, Source
 from harness.kernels.store import CorruptEntry, Entry, Parts
@@ -59,6 +63,26 @@ def _overlay(base: Entry, image: Package, recipe: Recipe, deadline: Deadline) ->
     """The entry with the rebuilt modules of the packaged kernel `base`."""
     key = store.key_of({"base": base.key, **recipe.identity})
     return store.obtain(key, base.spec, lambda stage: make_overlay(image, base, recipe, stage, deadline), deadline)
+
+
+def with_own_modules(kernel: Kernel, names: Iterable[str], deadline: Deadline) -> Kernel:
+    """`kernel` with those of the harness's own modules among `names` that are built against Debian's headers.
+
+    Other kernels, and other names, are left as they are. Raises HostFault for trouble with network, disk or tools.
+    """
+    source = parse(kernel.spec)
+    wanted = [module for module in OWN_MODULES if module.name in names and not module.needs]
+    if not wanted or not isinstance(source, DebianSource):
+        return kernel
+    image = packages_of(source.identity(deadline, update=False))[0]
+    stock = resolve(kernel.spec, BuildOptions(), deadline)
+    overlay = dict(kernel.overlay)
+    for module in wanted:
+        make = functools.partial(make_own_module, image, stock, module, deadline=deadline)
+        key = store.key_of({"base": stock.key, "own_module": module.sha256})
+        overlay |= store.obtain(key, kernel.spec, make, deadline).overlay
+    key = store.key_of({"kernel": kernel.key, "own_modules": [module.sha256 for module in wanted]})
+    return replace(kernel, overlay=overlay, key=key)
 
 
 def with_patches(spec: str, patches: tuple[Path, ...]) -> BuildOptions:

@@ -51,6 +51,11 @@ class Entry:
     parts: Parts
     bytes: int  # of all its files, a base not counted
 
+    @property
+    def overlay(self) -> dict[str, Path]:
+        """The modules that replace those of the base, or are added to them, by name."""
+        return {name: self.path / path for name, path in self.parts.overlay.items()}
+
     def kernel(self, spec: str, base: Entry | None = None) -> Kernel:
         """The kernel to boot; `base` is the entry named by `parts.base`."""
         stock = base or self
@@ -62,7 +67,7 @@ class Entry:
             config=read_config(stock.path / stock.parts.config),
             modules=stock.path / modules if modules else None,
             symbols=stock.path / symbols if symbols else None,
-            overlay={name: self.path / path for name, path in self.parts.overlay.items()},
+            overlay=self.overlay,
             key=self.key,
             provenance=self.parts.provenance,
         )

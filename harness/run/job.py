@@ -18,7 +18,7 @@ from harness.guest.session import Session
 from harness.judge.judge import judge
 from harness.judge.record import RUN_FORMAT, load_record
 from harness.kernels.model import BuildOptions, Kernel
-from harness.kernels.resolve import resolve
+from harness.kernels.resolve import resolve, with_own_modules
 from harness.machine.argv import MachineSpec
 from harness.machine.engine import Engine
 from harness.machine.toolchain import Qemu
@@ -31,7 +31,7 @@ from harness.probes.platform_log import merge, parse_platform
 from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
 from harness.probes.tracer import STREAMS, Tracer
 from harness.report.result import RunResult
-from harness.run.requirements import kernel_probes, loaded_modules, needed_config, probe_error
+from harness.run.requirements import kernel_probes, loaded_modules, named_modules, needed_config, probe_error
 from harness.run.steps import Steps
 from harness.scenario.load import to_yaml
 from harness.scenario.model import Scenario
@@ -66,10 +66,12 @@ def run_job(job: Job) -> RunResult:
     made, KeyboardInterrupt (with the folder complete and nothing left running).
     """
     with progress.task(f"kernel {job.label}"):
-        kernel = resolve(job.kernel, job.options, Deadline.after(_PREPARE_S, f"kernel {job.label}"))
+        deadline = Deadline.after(_PREPARE_S, f"kernel {job.label}")
+        kernel = resolve(job.kernel, job.options, deadline)
+        kernel = with_own_modules(kernel, named_modules(job.scenario, kernel, job.engine), deadline)
     kernel.require_config(needed_config(job.scenario, kernel))
     probes = kernel_probes(job.scenario, kernel, job.engine)
-    symbols = symbol_table(kernel, job.qemu) if job.engine.emulated else None
+    symbols = symbol_table(kernel, job.qemu)
     folder = RunFolder.create(job.scenario.name, job.label, job.engine.name)
     begin = time.monotonic()
     with disk_full_is_a_host_fault(folder.path):

@@ -44,14 +44,19 @@ def needed_config(scenario: Scenario, kernel: Kernel) -> dict[str, str]:
     return needed
 
 
+def named_modules(scenario: Scenario, kernel: Kernel, engine: Engine) -> set[str]:
+    """The modules that the scenario's steps and actors load, by the names that they have with this CPU vendor."""
+    doers = [*scenario.steps_on(str(kernel.version)), *scenario.actors.values()]
+    named = {step.module for step in doers if isinstance(step, Load)}
+    return {engine.extension.module if name == KVM_VENDOR else name for name in named}
+
+
 def loaded_modules(scenario: Scenario, kernel: Kernel, engine: Engine) -> list[str]:
     """The modules that the scenario's steps and actors load, for the guest image to carry.
 
     Raises NotExercised for one that this kernel does not have: its load would fail, which proves nothing.
     """
-    doers = [*scenario.steps_on(str(kernel.version)), *scenario.actors.values()]
-    named = {step.module for step in doers if isinstance(step, Load)}
-    names = {engine.extension.module if name == KVM_VENDOR else name for name in named}
+    names = named_modules(scenario, kernel, engine)
     tree = ModuleTree(kernel)
     if absent := sorted(name for name in names if not tree.has(name)):
         raise NotExercised(f"kernel {kernel.spec} has no module {', '.join(absent)}, which the scenario loads")

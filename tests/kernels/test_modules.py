@@ -9,8 +9,9 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import UsageError
-from harness.kernels import BuildOptions, Kernel, resolve
+from harness.kernels import BuildOptions, Kernel, resolve, with_own_modules
 from harness.kernels.modules import compiler_errors
+from harness.kernels.own_modules import OWN_MODULES
 
 # A line that every kernel since 4.20 has, in a function that all of kvm_amd's life goes through.
 _LOUD = """\
@@ -79,3 +80,18 @@ def test_modules_follow_their_patch(patches: Path) -> None:
     assert stock.key != loud.key
     assert stock.modules == loud.modules
     assert b"enabled by a patch" not in stock.overlay["kvm_amd"].read_bytes()
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["6.1", "6.12", "7.3"])
+def test_own_modules_are_built_against_the_headers_of_every_kernel(version: str, deadline: Deadline) -> None:
+    stock = resolve(f"debian:{version}", BuildOptions(), deadline)
+    names = [module.name for module in OWN_MODULES if not module.needs]
+    kernel = with_own_modules(stock, [*names, "kvm"], deadline)
+    assert kernel.key != stock.key
+    assert sorted(kernel.overlay) == sorted(names)
+    magic = ["/sbin/modinfo", "-F", "vermagic", *kernel.overlay.values()]
+    found = subprocess.run(magic, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[0] for line in found] == [stock.release] * len(names)
+    assert with_own_modules(stock, ["kvm", "tdx_driver"], deadline) == stock
