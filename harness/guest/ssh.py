@@ -212,6 +212,27 @@ class Background:
                 raise self._timed_out(deadline)
             select.select([self._channel], [], [], min(_LOOK_S, deadline.remaining()))
 
+    def send(self, text: str, deadline: Deadline) -> None:
+        """Gives the command `text` on its stdin. Raises like `Shell.run`."""
+        try:
+            self._channel.sendall(text.encode())
+        except OSError as error:
+            raise self._shell.lost(self.command, deadline) from error
+
+    def wait_line(self, prefix: str, deadline: Deadline) -> str:
+        """The rest of the first line of its stdout that begins with `prefix`. Raises like `Shell.run`."""
+        while True:
+            whole = self.stdout.split("\n")[:-1]
+            if found := [line.removeprefix(prefix) for line in whole if line.startswith(prefix)]:
+                return found[0]
+            if self.poll(deadline) is not None:
+                raise HostFault(
+                    f"ended without a word: {self.command}", expected=prefix, found=self.stdout + self.stderr
+                )
+            if deadline.expired:
+                raise self._timed_out(deadline)
+            select.select([self._channel], [], [], min(_LOOK_S, deadline.remaining()))
+
     def close(self) -> None:
         """Stops listening; the command gets SIGHUP if it still runs."""
         self._channel.close()

@@ -99,6 +99,10 @@ class Console:
         """Types `text` and Enter."""
         self._spawn.sendline(text)
 
+    def send(self, text: str) -> None:
+        """Types `text`."""
+        self._spawn.send(text)
+
     def settle(self, deadline: Deadline) -> None:
         """Returns when all that a stopped guest has printed was read, or at the deadline."""
         while not deadline.expired and time.monotonic() - self.last_at < _SETTLED_S:

@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 
 from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, HarnessError, HostFault, KernelFault
-from harness.machine import argv, diagnosis, hotplug, registers, snapshot
+from harness.machine import argv, diagnosis, hotplug, registers, snapshot, virtio
 from harness.machine.argv import BootFiles, Group, MachineSpec, Wiring
 from harness.machine.bell import Bell
 from harness.machine.console import Console, Line, Seen, Sign
@@ -300,7 +300,27 @@ class Machine:
                 self._live.process.wait(_QUIT_S)
         self._cleanup.close()
 
+    def watch(self, look: Callable[[], T | None], deadline: Deadline) -> T:
+        """Waits for `look`'s answer, which is asked for whenever something happens, and a few times a second.
+
+        Raises what `look` raises (it may call `check`), and DeadlineExceeded without asking how the guest is.
+        """
+        return self._started.bell.wait_for(look, deadline)
+
+    def ring(self) -> None:
+        """Lets those who `watch` look again."""
+        self._started.bell.ring()
+
     # From outside the guest
+
+    def has_network(self, deadline: Deadline) -> bool:
+        """Whether the guest's driver has its network device. Since 6.15 device_shutdown() takes it away."""
+        return virtio.in_use(self.qmp, "virtio-net", deadline)
+
+    def dump_blocked_tasks(self, deadline: Deadline) -> None:
+        """Makes the kernel print its uninterruptible tasks: sysrq-w by a serial break, which needs no user space."""
+        self.qmp.execute("chardev-send-break", deadline, {"id": "console"})
+        self.console.send("w")
 
     def registers(self, deadline: Deadline) -> tuple[CpuRegisters, ...]:
         """The control registers of every vCPU, also while the machine is paused at its reset or asleep."""
