@@ -11,6 +11,7 @@ The compiler makes copies of a function, and names them with a suffix (GCC: -fip
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,14 @@ class SymbolTable:
         """The address of a symbol of exactly that name; None when there is none, or more than one."""
         found = {symbol.address for symbol in self._by_base.get(name, ()) if symbol.name == name}
         return found.pop() if len(found) == 1 else None
+
+    def at(self, address: int) -> str | None:
+        """The name of a function or variable that begins at `address`."""
+        return self._by_address.get(address)
+
+    @functools.cached_property
+    def _by_address(self) -> dict[int, str]:
+        return {symbol.address: symbol.name for symbols in self._by_base.values() for symbol in symbols}
 
     def function(self, name: str) -> tuple[Place, ...]:
         """Where calls of the function arrive: at itself, and at each copy of it.

@@ -69,10 +69,11 @@ class KernelProbe:
 def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
     """A shell script for the guest that arms the probes and starts the stream.
 
-    Prints a line `refused <name>` for each probe that the kernel refuses. The
-    stream starts with a mark that names the boot.
+    Prints a line `refused <name>` for each probe that the kernel refuses, and the formats of all that is traced. The
+    first event is a mark that says that what follows is of this boot; another mark ends the boot.
     """
     probes = list(probes)
+    formats = [_format(group_and_name) for group_and_name in ("ftrace/print", f"{_GROUP}/*")]
     lines = [
         f"cd {TRACING}",
         "echo 0 > tracing_on; echo > trace",
@@ -83,6 +84,8 @@ def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
         "echo 8 > /proc/sys/kernel/printk",
         # The marks of the steps go through /dev/kmsg, which is rate-limited by default.
         "echo on > /proc/sys/kernel/printk_devkmsg",
+        "echo 1 > tracing_on",
+        f"echo '{mark('arm', str(boot))}' > trace_marker",
     ]
     for probe in probes:
         for alternatives in probe.definitions:
@@ -91,15 +94,20 @@ def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
         if probe.tracepoint:
             path = probe.tracepoint.replace(":", "/")
             lines.append(f"echo 1 > events/{path}/enable || echo refused {probe.name}")
+            formats.append(_format(path))
     if any(probe.definitions for probe in probes):
         lines.append(f"echo 1 > events/{_GROUP}/enable")
     lines += [
-        "echo 1 > tracing_on",
+        f"cat {' '.join(formats)} 2>/dev/null",
         _stream_to(PORT),
         f"echo '{mark('boot', str(boot))}' > trace_marker",
         'read -r cpus < /sys/devices/system/cpu/online && echo "harness-online $cpus"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _format(event: str) -> str:
+    return f"events/{event}/format"
 
 
 _REFUSED_AT_LOAD = re.compile(r"Failed to re-register probe (\w+) on")
@@ -134,13 +142,22 @@ def move_script(boot: int) -> str:
     """
     return "\n".join(
         (
+            stop_script(),
             f"cd {TRACING}",
-            "read -r reader < /run/harness-reader && kill $reader",
-            "while [ -e /proc/$reader ]; do usleep 2000; done",
             _stream_to(LAST_PORT),
             f"echo '{mark('boot', str(boot))}' > trace_marker",
         )
     )
+
+
+def stop_script() -> str:
+    """A shell script that ends the stream. The tracer goes on: what comes now stays in the ring buffer."""
+    return "read -r reader < /run/harness-reader && kill $reader\nwhile [ -e /proc/$reader ]; do usleep 2000; done"
+
+
+def section(boot: int) -> str:
+    """A line that says of which boot the lines after it are, where the trace itself does not."""
+    return f"# boot {boot}"
 
 
 def slow_messages_script() -> str:
@@ -170,6 +187,7 @@ class Trace:
     """A parsed stream: its events in the order of `seq`, and what is wrong with it."""
 
     events: list[Event] = field(default_factory=list)
+    arrived: dict[int, int] = field(default_factory=dict)  # boot -> events since it was armed, marks included
     lost: dict[int, int] = field(default_factory=dict)  # boot -> events lost while streaming
     garbled: int = 0  # lines that are no event: a stream cut by a reset leaves at most one
 
@@ -181,41 +199,71 @@ class Trace:
 _LINE = re.compile(r"\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\]\s+(?P<seq>\d+): (?P<name>[\w.]+): ?(?P<rest>.*)")
 # Without a number when the ring buffer does not know how many (kernel/trace/trace.c, print_trace_line()).
 _LOST = re.compile(r"CPU:\d+ \[LOST (?:(\d+) )?EVENTS\]")
-_MARK = re.compile(r"harness:(begin|end|boot):(\S+)")
+_MARK = re.compile(r"harness:(begin|end|boot|arm):(\S+)")
+_SECTION = re.compile(r"# boot (\d+)")
 _CPUHP_ENTER = re.compile(r"cpu: (?P<cpu>\d+) target:\s*(?P<target>\d+) step:\s*(?P<step>\d+) \((?P<function>\w+)")
 _CPUHP_EXIT = re.compile(r"cpu: (?P<cpu>\d+)\s+state:\s*(?P<state>\d+) step:\s*(?P<step>\d+) ret: (?P<ret>-?\d+)")
 _ARGUMENT = re.compile(r"(\w+)=(\"[^\"]*\"|\S+)")
 
 
 def parse_trace(lines: Iterable[str]) -> Trace:
-    """Parses the text that the guest streamed, of all boots of a run.
+    """Parses the text that the guest streamed, of all boots of a run, and what was left over.
 
-    Each boot begins with the end of `boot`: what came before the guest was ready was not traced here.
+    Each boot begins with the end of `boot`: what came before the guest was ready was not traced here. What was
+    streamed and is left over, too, is there once.
     """
-    trace = Trace()
-    boot = cut_in = 0  # cut_in: the boot whose latest line is garbled
-    begun: set[int] = set()
+    parser = _Parser()
     for line in lines:
-        event, lost = _parse_line(line, boot), _LOST.search(line)
-        if event is None and lost is None:
-            if line.strip() and not line.startswith("#"):
-                trace.garbled += 1
-                cut_in = boot
-            continue
-        if event is not None and event.name == BOOT:
-            boot = int(event.args["number"])
-            if boot not in begun:  # a stream that moves repeats the mark
-                trace.events.append(dataclasses.replace(event, boot=boot, phase="end", args={}))
-            begun.add(boot)
-        elif event is not None and boot:
-            trace.events.append(event)
-        elif lost is not None:
-            trace.lose(boot, int(lost[1] or 1))
-        if cut_in and cut_in == boot:  # the boot went on: no reset garbled that line
-            trace.lose(boot, 1)
-        cut_in = 0
+        parser.feed(line)
+    trace = parser.trace
     trace.events = list(_with_functions(sorted(trace.events, key=lambda event: event.order or (0, 0))))
     return trace
+
+
+class _Parser:
+    def __init__(self) -> None:
+        self.trace = Trace()
+        self._boot = 0
+        self._begun: set[int] = set()
+        self._cut_in = 0  # the boot whose latest line is garbled
+        self._known: set[tuple[object, ...]] = set()
+
+    def feed(self, line: str) -> None:
+        event, lost = _parse_line(line, self._boot), _LOST.search(line)
+        if event is not None:
+            self._take(event)
+        elif lost is not None:
+            self.trace.lose(self._boot, int(lost[1] or 1))
+        else:
+            self._take_other(line)
+            return
+        if self._cut_in and self._cut_in == self._boot:  # the boot went on: no reset garbled that line
+            self.trace.lose(self._boot, 1)
+        self._cut_in = 0
+
+    def _take(self, event: Event) -> None:
+        marks_boot = event.name == BOOT
+        if marks_boot:
+            self._boot = int(event.args["number"])
+            event = dataclasses.replace(event, boot=self._boot, args={})
+        key = (event.boot, event.seq, event.cpu, event.pid, event.name, event.phase)
+        if not self._boot or key in self._known:
+            return
+        self._known.add(key)
+        self.trace.arrived[self._boot] = self.trace.arrived.get(self._boot, 0) + 1
+        if marks_boot and (event.phase == "begin" or self._boot in self._begun):
+            return  # armed; or a stream that moved, and repeats the mark
+        if marks_boot:
+            self._begun.add(self._boot)
+        if self._boot in self._begun:
+            self.trace.events.append(event)
+
+    def _take_other(self, line: str) -> None:
+        if section := _SECTION.match(line):
+            self._boot = int(section[1])
+        elif line.strip() and not line.startswith("#"):
+            self.trace.garbled += 1
+            self._cut_in = self._boot
 
 
 def _parse_line(line: str, boot: int) -> Event | None:
@@ -230,8 +278,8 @@ def _parse_line(line: str, boot: int) -> Event | None:
         marked = _MARK.search(rest)
         if marked is None:
             return None
-        if marked[1] == "boot":
-            name, args = BOOT, {"number": int(marked[2])}
+        if marked[1] in ("arm", "boot"):
+            name, phase, args = BOOT, "begin" if marked[1] == "arm" else "end", {"number": int(marked[2])}
         else:
             name, phase = marked[2], "begin" if marked[1] == "begin" else "end"
     elif name == "console":

@@ -10,15 +10,22 @@ from pathlib import Path
 from harness.deadline import Deadline
 from harness.errors import HostFault
 from harness.guest.session import Session
+from harness.machine.state import State
 from harness.probes import tracefs
 from harness.probes.functions import FunctionProbes
+from harness.probes.leftover import LeftoverReader
+from harness.probes.trace_format import TraceFormat, parse_formats
 from harness.probes.tracefs import KernelProbe
 
 _ALL = "TRACE"  # names the mark that ends a boot's trace; no id of a step is in capitals
 
-# What QEMU writes the guest's two ways out to, in the run's folder: virtio-serial, and a serial line for the end of
-# a boot.
-STREAMS = ("trace.txt", "trace-last.txt")
+# In the run's folder. What QEMU writes the guest's two ways out to: virtio-serial, and a serial line for the end of
+# a boot; and what was left over in the guest's memory at the ends of boots.
+_LEFTOVER = "trace-leftover.txt"
+STREAMS = ("trace.txt", "trace-last.txt", _LEFTOVER)
+
+# With these the machine stands still, and its memory is as the kernel left it.
+_STANDING = frozenset({State.RESET, State.OFF, State.PANICKED})
 
 
 @dataclass
@@ -31,9 +38,11 @@ class Tracer:
     probes: Sequence[KernelProbe]
     folder: Path  # the run's, with the files STREAMS
     functions: FunctionProbes | None = None
+    leftover: LeftoverReader | None = None  # of a kernel that tells where its ring buffer is
     lost: dict[int, int] = field(default_factory=dict)
     complete: set[int] = field(default_factory=set)
     _on_serial_line: set[int] = field(default_factory=set)
+    _formats: dict[int, dict[int, TraceFormat]] = field(default_factory=dict)  # by boot
 
     def arm(self, session: Session, deadline: Deadline) -> dict[str, str]:
         """Arms the probes in the present boot. Returns the names of those that are refused, each with the reason.
@@ -55,6 +64,7 @@ class Tracer:
                 f"the kernel cannot trace {', '.join(blind)}",
                 expected=f"the tracepoints {', '.join(tracefs.STANDARD_TRACEPOINTS)}",
             )
+        self._formats[session.machine.boot.number] = parse_formats(done.stdout)
         reasons = dict.fromkeys(refused, "the kernel refuses a probe there")
         return reasons | (self.functions.refused if self.functions else {})
 
@@ -77,9 +87,39 @@ class Tracer:
             self._on_serial_line.add(boot)
 
     def follow_to_the_end(self, session: Session, deadline: Deadline) -> None:
-        """Prepares for the end of the boot."""
+        """Prepares for an end of the boot that comes while other steps go on, or after which the memory is reused."""
         self.use_serial_line(session, deadline)
-        session.run(tracefs.slow_messages_script(), deadline)
+        if self.leftover is None:
+            session.run(tracefs.slow_messages_script(), deadline)
+
+    def leave_the_rest(self, session: Session, deadline: Deadline) -> None:
+        """Prepares for an end of the boot at which the machine will stand still: nothing more is streamed."""
+        if self.leftover is None:
+            self.follow_to_the_end(session, deadline)
+        else:
+            session.run(tracefs.stop_script(), deadline)
+
+    def take_leftover(self, session: Session, deadline: Deadline) -> None:
+        """Completes the trace of a boot that is over, where the machine stands still; else does nothing.
+
+        The ring buffer counts what was written to it: what neither arrived nor is left over is lost.
+        """
+        machine = session.machine
+        boot = machine.boot.number
+        over = machine.state in _STANDING or session.halted
+        if self.leftover is None or not over or boot in self.complete or boot not in self._formats:
+            return
+        left = self.leftover.read(machine, self._formats[boot], deadline)
+        with (self.folder / _LEFTOVER).open("a") as file:
+            file.writelines(f"{line}\n" for line in (tracefs.section(boot), *left.lines))
+        missing = left.written - self.parse().arrived.get(boot, 0)
+        self.lost[boot] = left.lost + max(0, missing)
+        self.complete.add(boot)
+
+    def parse(self) -> tracefs.Trace:
+        """All that has arrived so far."""
+        texts = [path.read_text(errors="replace") for name in STREAMS if (path := self.folder / name).exists()]
+        return tracefs.parse_trace(line for text in texts for line in text.splitlines())
 
     def _streamed(self, boot: int, mark: str) -> bool:
         with (self.folder / STREAMS[boot in self._on_serial_line]).open("rb") as file:

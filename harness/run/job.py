@@ -10,7 +10,7 @@ from typing import Any
 from harness import progress
 from harness.cache import disk_full_is_a_host_fault
 from harness.deadline import Deadline
-from harness.errors import Exit, HarnessError, NotExercised, UsageError
+from harness.errors import Exit, HarnessError, HostFault, NotExercised, UsageError
 from harness.folder import RunFolder
 from harness.guest.actions import EXTRA_MODULES
 from harness.guest.boot import prepared
@@ -27,6 +27,7 @@ from harness.probes.addresses import SymbolTable
 from harness.probes.event import Event
 from harness.probes.functions import FunctionProbes
 from harness.probes.kallsyms import symbol_table
+from harness.probes.leftover import LeftoverReader
 from harness.probes.platform_log import merge, parse_platform
 from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
 from harness.probes.tracer import STREAMS, Tracer
@@ -90,7 +91,7 @@ class Run:
     kernel: Kernel
     probes: list[KernelProbe]
     folder: RunFolder
-    symbols: SymbolTable | None = None  # what the emulated platform traces functions by
+    symbols: SymbolTable  # what the emulated platform traces functions by, and the ring buffer is found by
     _functions: FunctionProbes | None = None
     _meta: dict[str, Any] = field(default_factory=dict)
 
@@ -176,12 +177,20 @@ class Run:
     def _tracer(self, session: Session) -> Tracer:
         """The tracer, with as much of its work as possible given to the platform, where there is one."""
         platform = session.machine.platform
+        leftover = self._leftover_reader()
         if platform is None:
-            return Tracer(self.probes, self.folder.path)
-        assert self.symbols is not None  # run_job looked them up for this engine
+            return Tracer(self.probes, self.folder.path, leftover=leftover)
         self._functions = FunctionProbes.on(platform, self.kernel, self.symbols, self.probes)
         self._require_traceable(self._functions.refused)
-        return Tracer(self._functions.rest, self.folder.path, self._functions)
+        return Tracer(self._functions.rest, self.folder.path, self._functions, leftover)
+
+    def _leftover_reader(self) -> LeftoverReader | None:
+        """None for a kernel that does not tell where its ring buffer is: its boots that end in a reset stay open."""
+        try:
+            return LeftoverReader.of(self.kernel, self.symbols)
+        except HostFault as fault:
+            progress.note(f"what happens after the guest's last words stays unseen: {fault}")
+            return None
 
     def _spec(self, steps: list[Step]) -> MachineSpec:
         section = self.scenario.machine

@@ -45,6 +45,11 @@ _EXPECTED_ENDS: dict[type[Step], State] = {Reboot: State.RESET, Poweroff: State.
 _SAMPLED_ENDS = {State.RESET: "reset", State.OFF: "power-off"}
 
 
+def _stands_after(step: Step) -> bool:
+    """Whether the machine stands still after the step, its memory not yet another kernel's."""
+    return isinstance(step, (Reboot, Poweroff, Halt)) or (isinstance(step, Panic) and not step.crash_kernel)
+
+
 @dataclass
 class Steps:
     """The steps of a run on a live machine."""
@@ -90,11 +95,14 @@ class Steps:
             self.folder.append("steps.jsonl", outcome.to_json())
         if machine.state in _SAMPLED_ENDS:
             self._sample(_SAMPLED_ENDS[machine.state], deadline)
+        self.tracer.take_leftover(self.session, deadline)
 
     def _perform(self, step: Step, deadline: Deadline) -> Result:
         if isinstance(step, Suspend):
             self.tracer.use_serial_line(self.session, deadline)
-        if isinstance(step, _BOOT_ENDERS):
+        if _stands_after(step):
+            self.tracer.leave_the_rest(self.session, deadline)
+        elif isinstance(step, _BOOT_ENDERS):
             self.tracer.follow_to_the_end(self.session, deadline)
         if isinstance(step, Sample):
             self._sample(step.name, deadline)
