@@ -47,6 +47,7 @@ class OwnModule:
 OWN_MODULES = (
     # tdx_enable() was exported for KVM in 6.8, but had no caller before KVM's own TDX support in 6.16.
     OwnModule("tdx_driver", KernelVersion(6, 8), KernelVersion(6, 16), "CONFIG_INTEL_TDX_HOST"),
+    OwnModule("cpuhp_squatter", since=KernelVersion(6, 3)),
     OwnModule("kvm_nofreeze"),
     OwnModule("syscore_sleeper"),
 )

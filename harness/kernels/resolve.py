@@ -71,7 +71,8 @@ def with_own_modules(kernel: Kernel, names: Iterable[str], deadline: Deadline) -
     Other kernels, and other names, are left as they are. Raises HostFault for trouble with network, disk or tools.
     """
     source = parse(kernel.spec)
-    wanted = [module for module in OWN_MODULES if module.name in names and not module.needs]
+    built_here = [module for module in OWN_MODULES if not module.needs and module.suits(kernel.version, {})]
+    wanted = [module for module in built_here if module.name in names]
     if not wanted or not isinstance(source, DebianSource):
         return kernel
     image = packages_of(source.identity(deadline, update=False))[0]
