@@ -31,26 +31,20 @@ MODULE_PARM_DESC(result, "what KVM_CREATE_VM returned");
 static struct task_struct *creator;
 static DEFINE_MUTEX(creator_lock);
 
-static int create_vm(void)
-{
-	struct file *kvm = filp_open("/dev/kvm", O_RDWR | O_CLOEXEC, 0);
-	int fd;
+/*
+ * What the thread has of the task that starts it: the open /dev/kvm, since kernel threads of 7.3 see an empty file
+ * system (kernel/fork.c: userspace_init_fs), and the address space, which a VM belongs to and they do not have.
+ */
+static struct file *kvm;
+static struct mm_struct *mm;
 
-	if (IS_ERR(kvm))
-		return PTR_ERR(kvm);
-	fd = kvm->f_op->unlocked_ioctl(kvm, KVM_CREATE_VM, 0);
-	fput(kvm);
-	return fd;
-}
-
-/* A VM belongs to an address space, which kernel threads do not have: this one borrows the writer's. */
-static int creator_thread(void *mm)
+static int creator_thread(void *unused)
 {
 	int fd;
 
 	/* Kernel threads are born with PF_NOFREEZE; set_freezable() would take it away. */
 	kthread_use_mm(mm);
-	fd = create_vm();
+	fd = kvm->f_op->unlocked_ioctl(kvm, KVM_CREATE_VM, 0);
 	WRITE_ONCE(result, fd);
 	pr_info("kvm_nofreeze: KVM_CREATE_VM = %d\n", fd);
 
@@ -62,10 +56,10 @@ static int creator_thread(void *mm)
 	}
 	__set_current_state(TASK_RUNNING);
 
-	if (fd >= 0) {
+	if (fd >= 0)
 		close_fd(fd);
-		flush_delayed_fput();
-	}
+	fput(kvm);
+	flush_delayed_fput();
 	kthread_unuse_mm(mm);
 	mmput(mm);
 	return 0;
@@ -73,15 +67,17 @@ static int creator_thread(void *mm)
 
 static int start_creator(void)
 {
-	struct mm_struct *mm = get_task_mm(current);
 	struct task_struct *task;
 
-	if (!mm)
-		return -ESRCH;
+	kvm = filp_open("/dev/kvm", O_RDWR | O_CLOEXEC, 0);
+	if (IS_ERR(kvm))
+		return PTR_ERR(kvm);
+	mm = get_task_mm(current);
 	result = -EINPROGRESS;
-	task = kthread_run(creator_thread, mm, "kvm_nofreeze");
+	task = kthread_run(creator_thread, NULL, "kvm_nofreeze");
 	if (IS_ERR(task)) {
 		mmput(mm);
+		fput(kvm);
 		return PTR_ERR(task);
 	}
 	creator = task;
