@@ -24,8 +24,8 @@ _ALL = "TRACE"  # names the mark that ends a boot's trace; no id of a step is in
 _LEFTOVER = "trace-leftover.txt"
 STREAMS = ("trace.txt", "trace-last.txt", _LEFTOVER)
 
-# With these the machine stands still, and its memory is as the kernel left it.
-_STANDING = frozenset({State.RESET, State.OFF, State.PANICKED})
+# The guest does nothing more, and its memory is as the kernel left it.
+_ENDS = frozenset({State.RESET, State.OFF, State.PANICKED})
 
 
 @dataclass
@@ -87,34 +87,41 @@ class Tracer:
             self._on_serial_line.add(boot)
 
     def follow_to_the_end(self, session: Session, deadline: Deadline) -> None:
-        """Prepares for an end of the boot that comes while other steps go on, or after which the memory is reused."""
+        """Prepares for an end of the boot of which only what was streamed will remain."""
         self.use_serial_line(session, deadline)
-        if self.leftover is None:
-            session.run(tracefs.slow_messages_script(), deadline)
+        session.run(tracefs.slow_messages_script(), deadline)
 
-    def leave_the_rest(self, session: Session, deadline: Deadline) -> None:
-        """Prepares for an end of the boot at which the machine will stand still: nothing more is streamed."""
+    def leave_the_rest(self, session: Session, deadline: Deadline, streaming: bool = False) -> None:
+        """Prepares for an end of the boot at which the machine will stand still: what comes may stay in the guest.
+
+        `streaming`: it is still waited for, by steps that go on meanwhile.
+        """
         if self.leftover is None:
             self.follow_to_the_end(session, deadline)
+        elif streaming:
+            self.use_serial_line(session, deadline)
         else:
             session.run(tracefs.stop_script(), deadline)
 
     def take_leftover(self, session: Session, deadline: Deadline) -> None:
-        """Completes the trace of a boot that is over, where the machine stands still; else does nothing.
+        """Takes what was not streamed of a boot whose guest stands still; does nothing for any other.
 
-        The ring buffer counts what was written to it: what neither arrived nor is left over is lost.
+        The ring buffer counts what was written to it: what neither arrived nor is left over is lost. With the guest
+        at its end, the boot's trace is complete.
         """
         machine = session.machine
         boot = machine.boot.number
-        over = machine.state in _STANDING or session.halted
-        if self.leftover is None or not over or boot in self.complete or boot not in self._formats:
+        over = machine.state in _ENDS or session.halted
+        standing = over or machine.state is State.STOPPED
+        if self.leftover is None or not standing or boot in self.complete or boot not in self._formats:
             return
         left = self.leftover.read(machine, self._formats[boot], deadline)
         with (self.folder / _LEFTOVER).open("a") as file:
             file.writelines(f"{line}\n" for line in (tracefs.section(boot), *left.lines))
         missing = left.written - self.parse().arrived.get(boot, 0)
         self.lost[boot] = left.lost + max(0, missing)
-        self.complete.add(boot)
+        if over:
+            self.complete.add(boot)
 
     def parse(self) -> tracefs.Trace:
         """All that has arrived so far."""

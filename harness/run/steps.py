@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness import progress
 from harness.deadline import Deadline
-from harness.errors import DeadlineExceeded
+from harness.errors import DeadlineExceeded, HarnessError
 from harness.folder import RunFolder
 from harness.guest.actions import Result, command, perform, result_of
 from harness.guest.hang import why_hung
 from harness.guest.outcome import UNFINISHED, Outcome
 from harness.guest.session import Session, pinned
-from harness.machine.state import State
+from harness.machine.state import ENDED, State
 from harness.observe.sampler import take_sample
 from harness.probes.tracer import Tracer
 from harness.scenario.model import Scenario
@@ -67,10 +68,22 @@ class Steps:
             deadline = Deadline.after(_BOOT_S, "the guest's boot")
             self.session.machine.start(deadline)
             self._enter_boot(deadline)
-        for step in steps:
-            with progress.task(step.title):
-                self._do(step)
-        self._end()
+        try:
+            for step in steps:
+                with progress.task(step.title):
+                    self._do(step)
+            self._end()
+        except HarnessError:
+            self._salvage()
+            raise
+
+    def _salvage(self) -> None:
+        """Takes the trace of a guest that may answer no more, up to where it is."""
+        deadline = Deadline.after(_FINISH_S, "the rest of the trace")
+        with contextlib.suppress(HarnessError):
+            if self.session.machine.state not in ENDED:
+                self.session.machine.pause(deadline)
+            self.tracer.take_leftover(self.session, deadline)
 
     def _enter_boot(self, deadline: Deadline) -> None:
         self.session.machine.wait_ready(deadline)
@@ -115,7 +128,7 @@ class Steps:
         if isinstance(step, Start):
             actor = self.scenario.actors[step.actor]
             if isinstance(actor, _BOOT_ENDERS):
-                self.tracer.follow_to_the_end(self.session, deadline)
+                self.tracer.leave_the_rest(self.session, deadline, streaming=True)
                 self.session.machine.expect(_EXPECTED_ENDS[type(actor)])
             self.session.start_marked(actor.id, pinned(actor, command(actor, self.session)), deadline)
             return Result()
