@@ -34,8 +34,7 @@ class Live:
     bell: Bell  # rung by all three
     boot: Boot
     ssh_port: int = 0  # on 127.0.0.1; known once QMP has answered
-    debugged: bool = False  # the gdbstub is open: QEMU's STOP and RESUME are its doing, and say nothing
-    paused: bool = False  # by pause(), while debugged
+    paused: bool = False  # by pause() while there is a debugger, of whose stops QMP tells nothing
 
     @property
     def state(self) -> State:

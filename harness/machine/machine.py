@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, HarnessError, HostFault, KernelFault
@@ -65,6 +65,16 @@ class NoCrashKernel(KernelFault):
     """
 
 
+class Debugger(Protocol):
+    """Who stops and resumes the machine through QEMU's gdbstub, as he pleases."""
+
+    def stand_still(self, deadline: Deadline) -> None:
+        """Stops the machine, and leaves it so until `go_on`."""
+
+    def go_on(self, deadline: Deadline) -> None:
+        """Lets the machine go on, or takes over one that was resumed in another way."""
+
+
 class Machine:
     """A QEMU with its console, QMP and forwarded SSH port, as a context manager.
 
@@ -94,6 +104,7 @@ class Machine:
         self._qemu = qemu
         self._files = files.absolute()
         self._live: Live | None = None
+        self._debugger: Debugger | None = None
         self._cleanup = contextlib.ExitStack()
         if platform is not None:
             self._cleanup.callback(platform.close)
@@ -281,6 +292,8 @@ class Machine:
         """Boots the same machine again after its reset, power-off or panic; the boot's number counts up."""
         self._require("continue_boot", State.RESET, State.OFF, State.PANICKED, State.CRASH_KERNEL)
         # A panicked kernel still prints; what it prints belongs to its own boot.
+        if self._debugger is not None:
+            self._debugger.stand_still(deadline)
         self.qmp.execute("stop", deadline)
         self.console.settle(deadline)
         # With reboot=shutdown QEMU would take its own system_reset for a shutdown.
@@ -289,6 +302,8 @@ class Machine:
         self.begin_boot()
         self.qmp.execute("system_reset", deadline)
         self.qmp.execute("cont", deadline)
+        if self._debugger is not None:
+            self._debugger.go_on(deadline)
         self._pass_firmware(deadline)
         self.qmp.execute("set-action", deadline, {"reboot": "shutdown"})
 
@@ -333,23 +348,27 @@ class Machine:
     def pause(self, deadline: Deadline) -> None:
         """Stops all vCPUs where they are."""
         self.expect(State.STOPPED)
-        self.qmp.execute("stop", deadline)
-        self._live = dataclasses.replace(self._started, paused=self._started.debugged)
+        if self._debugger is not None:
+            self._debugger.stand_still(deadline)
+            self._live = dataclasses.replace(self._started, paused=True)
+        else:
+            self.qmp.execute("stop", deadline)
 
     def resume(self, deadline: Deadline) -> None:
         """Lets the vCPUs go on after `pause`."""
         self._require("resume", State.STOPPED)
-        self._live = dataclasses.replace(self._started, paused=False)
-        self.qmp.execute("cont", deadline)
+        if self._debugger is not None:
+            self._live = dataclasses.replace(self._started, paused=False)
+            self._debugger.go_on(deadline)
+        else:
+            self.qmp.execute("cont", deadline)
 
-    def open_gdb(self, deadline: Deadline) -> socket.socket:
-        """A connection to QEMU's gdbstub, which stops the machine when it is made.
+    def open_gdb(self, debugger: Debugger, deadline: Deadline) -> socket.socket:
+        """A connection to QEMU's gdbstub for `debugger`; the machine stands still when it is made. To be called once.
 
-        From then on the stub stops and resumes the machine as it pleases, and that is no pause: `state` knows of
-        those by `pause` only. To be called once.
+        From then on STOP and RESUME are mostly the debugger's doing, and no pause: `state` knows of `pause` only.
         """
         self._require("open_gdb", State.RUNNING)
-        self._live = dataclasses.replace(self._started, debugged=True)
         self.qmp.ignore("STOP", "RESUME")
         # Not in the run's folder: the path of a socket has 108 bytes at most.
         with tempfile.TemporaryDirectory(prefix="gdb-") as folder:
@@ -361,7 +380,12 @@ class Machine:
                 sock.connect(str(path))
             except OSError as error:
                 raise HostFault("QEMU's gdbstub does not listen", found=str(error)) from error
+        self._debugger = debugger
         return sock
+
+    def forget_debugger(self) -> None:
+        """The debugger leaves; the machine runs."""
+        self._debugger = None
 
     def dump(self, path: Path, deadline: Deadline) -> None:
         """Writes the guest's memory to `path` as an ELF core, for crash or drgn; the guest stands still meanwhile."""

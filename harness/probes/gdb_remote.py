@@ -1,8 +1,8 @@
 """GDB's remote serial protocol, as far as QEMU's gdbstub speaks it: packets, stops, registers, memory, breakpoints.
 
 Source: the GDB manual, appendix E, "Remote Protocol"; QEMU's gdbstub/gdbstub.c and gdbstub/system.c. The stub is
-all-stop: when one vCPU hits a breakpoint all stand still, and a running stub listens to an interrupt only. Threads are
-vCPUs: thread N is CPU N - 1.
+all-stop: when one vCPU hits a breakpoint all stand still, and a running stub listens to an interrupt only. Threads
+are vCPUs: thread N is CPU N - 1.
 """
 
 from __future__ import annotations
@@ -164,6 +164,11 @@ class GdbRemote:
         """Waits until the machine stands still. Raises DeadlineExceeded, GdbLost."""
         return Stop.parse(self._receive(deadline, "the stop of the machine"))
 
+    def poll(self, deadline: Deadline) -> Stop | None:
+        """The same for a connection on which something has arrived, which may be an acknowledgement only."""
+        self._fetch(deadline)
+        return Stop.parse(self._packets.popleft()) if self._packets else None
+
     # While it stands still
 
     def command(self, text: str, deadline: Deadline) -> str:
@@ -174,9 +179,10 @@ class GdbRemote:
             raise GdbRefused(f"QEMU's gdbstub refuses {text[:60]}", found=answer)
         return answer
 
-    def resume(self, cpus: Collection[int], deadline: Deadline) -> None:
-        """Lets these CPUs run; the others stay where they are. The next stop answers it."""
-        self._send(frame(("vCont" + "".join(f";c:{cpu + 1:x}" for cpu in cpus)).encode()), deadline)
+    def resume(self, cpus: Collection[int] | None, deadline: Deadline) -> None:
+        """Lets these CPUs run, or all; the others stay where they are. The next stop answers it."""
+        actions = ";c" if cpus is None else "".join(f";c:{cpu + 1:x}" for cpu in cpus)
+        self._send(frame(f"vCont{actions}".encode()), deadline)
 
     def step(self, cpu: int, deadline: Deadline) -> Stop:
         """One instruction of one CPU, without interrupts; the others stay where they are."""
@@ -246,16 +252,19 @@ class GdbRemote:
         """The next packet, acknowledged: QEMU's stub sends no other before that."""
         while not self._packets:
             self._ready((self._sock,), (), deadline, what)
-            try:
-                data = self._sock.recv(65536)
-            except OSError as error:
-                raise _gone(str(error)) from error
-            if not data:
-                raise _gone("end of file")
-            for payload in self._unframer.feed(data):
-                self._packets.append(payload.decode("latin-1"))
-                self._send(b"+", deadline)
+            self._fetch(deadline)
         return self._packets.popleft()
+
+    def _fetch(self, deadline: Deadline) -> None:
+        try:
+            data = self._sock.recv(65536)
+        except OSError as error:
+            raise _gone(str(error)) from error
+        if not data:
+            raise _gone("end of file")
+        for payload in self._unframer.feed(data):
+            self._packets.append(payload.decode("latin-1"))
+            self._send(b"+", deadline)
 
     def _ready(
         self,

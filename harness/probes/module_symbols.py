@@ -29,6 +29,9 @@ class ModuleFunction:
     address: int
     size: int
 
+    def covers(self, address: int) -> bool:
+        return self.address <= address < self.address + self.size
+
 
 def module_name(memory: VirtualMemory, layout: GuestLayout, module: int) -> str:
     """The name of the struct module at `module`. Raises HostFault."""

@@ -1,0 +1,521 @@
+"""Holding tasks with QEMU's gdbstub: on any accelerator, and the only way to stop a vCPU itself.
+
+A breakpoint at the point stops the machine; who came is read out of its memory. Whoever is not meant goes on after a
+single step, alone. A task that is meant is sent into a loop in kernel text that never runs (soft, busy:
+harness/probes/spin.py), or its vCPU is left out of everything that resumes the machine (hard).
+
+One thread talks to the stub; the calls of others wait for it. What it does is written to holds.jsonl in the format of
+the plugin's file, with the trace clock as it stood meanwhile, so that held, released and lost have their place in the
+order of the guest's own events (harness/probes/platform_log.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import select
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError, HostFault, NotExercised
+from harness.kernels.model import Kernel
+from harness.machine.machine import Machine
+from harness.machine.state import State
+from harness.probes import module_symbols, passing, spin
+from harness.probes.addresses import NoFunction, Place, SymbolTable
+from harness.probes.gdb_remote import (
+    SIGINT,
+    SIGQUIT,
+    SIGTRAP,
+    CpuState,
+    GdbLost,
+    GdbRefused,
+    GdbRemote,
+    Stop,
+    StoppedMemory,
+)
+from harness.probes.layout import GuestLayout, VirtualMemory, required
+from harness.probes.passing import Condition, Task
+from harness.probes.points import ArmedPoint, Held
+
+HOLDS_LOG = "holds.jsonl"  # in the run's folder
+
+_STUB_S = 10.0  # for what is done between a stop and the resumption; it takes milliseconds
+_LOOK_S = 0.5  # between two looks at which boot it is
+_AGAIN_S = 0.001  # between two stops, when every CPU was in user mode with the kernel unmapped
+
+# What a function may begin with, four bytes each: ENDBR64, and what the kernel puts in its place where nobody calls
+# it indirectly (arch/x86/kernel/alternative.c, apply_seal_endbr).
+_LANDINGS = frozenset(map(bytes.fromhex, ("f30f1efa", "660f1f00", "0f1f40d6")))
+
+
+@dataclass(frozen=True)
+class _Return:
+    """Where a call that passed the filters will come back to."""
+
+    address: int
+    rsp: int
+    task: int
+
+
+@dataclass(frozen=True)
+class _Hold:
+    """A hold in force. `slot` is where the task waits and `target` where it was to be; a hard hold has no slot."""
+
+    held: Held
+    boot: int
+    slot: spin.Slot | None
+    target: int
+
+
+@dataclass
+class _Point:
+    """An armed point, and how far it has come."""
+
+    armed: ArmedPoint
+    conditions: tuple[Condition, ...]
+    places: set[int] = field(default_factory=set)  # where it is looked for: none once somebody is held
+    hits: int = 0
+    back: _Return | None = None
+    hold: _Hold | None = None
+    lost: bool = False
+
+    @property
+    def spent(self) -> bool:
+        """Whether it looks for nobody any more."""
+        return self.back is not None or self.hold is not None
+
+    @property
+    def breakpoints(self) -> set[int]:
+        return self.places | ({self.back.address} if self.back else set())
+
+
+@dataclass
+class _Request:
+    """Something to be done while the machine stands still."""
+
+    work: Callable[[Deadline], None]
+    deadline: Deadline
+    error: HarnessError | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class GdbHolder:
+    """A holder (harness/probes/points.py) for one machine that runs. The kernel needs nokaslr."""
+
+    name = "gdbstub"
+
+    def __init__(self, machine: Machine, kernel: Kernel, symbols: SymbolTable, deadline: Deadline) -> None:
+        """Opens the gdbstub. `symbols` are the kernel's own. Raises HostFault, DeadlineExceeded."""
+        self._machine = machine
+        self._symbols = symbols
+        self._layout = GuestLayout.of(kernel, symbols)
+        self._clock = required(symbols, "trace_counter")
+        self._module_begins = required(symbols, module_symbols.MODULE_BEGINS)
+        self._modules = required(symbols, "modules")
+        self._slots = iter(spin.slots(symbols))
+        self._boot = machine.boot.number
+        self._points: dict[str, _Point] = {}
+        self._hard: dict[int, str] = {}  # CPU -> the point that it is held at
+        self._breakpoints: dict[int, bool] = {}  # address -> whether the CPU's own
+        self._to_step: int | None = None  # the CPU that has hit a breakpoint and is to go on
+        self._running = False
+        self._ended = False  # the machine is at its reset or power-off
+        self._standing = False  # somebody wants it to stand still
+        self._failure: HostFault | None = None
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._log = (machine.run / HOLDS_LOG).open("a", buffering=1)
+        self._lines = 0
+        self._remote = GdbRemote(machine.open_gdb(self, deadline), deadline)
+        self._bell_out, self._bell_in = os.pipe()
+        self._thread = threading.Thread(target=self._serve, name="gdbstub", daemon=True)
+        self._thread.start()
+
+    # The holder
+
+    def arm(self, point: ArmedPoint, deadline: Deadline) -> None:
+        """Arms a point; in a module that is not loaded yet, when it is. Raises NotExercised where it cannot be."""
+        made = _Point(point, passing.conditions(point, self._symbols.variable))
+        places = () if point.module else _entries(made, self._symbols)
+
+        def work(patience: Deadline) -> None:
+            memory = self._kernel_memory(patience)
+            if not point.module:
+                made.places = _past_landing(places, memory)
+            elif module := module_symbols.find_module(memory, self._layout, self._modules, point.module):
+                made.places = self._in_module(made, memory, module)
+            self._points[point.name] = made
+
+        self._ask(work, deadline)
+
+    def held(self, name: str) -> Held | None:
+        """Who is held at the point, if somebody is."""
+        point = self._points.get(name)
+        return point.hold.held if point and point.hold and not point.lost else None
+
+    def release(self, name: str, deadline: Deadline) -> None:
+        """Disarms the point, and lets go whoever is held there, in one step. Nothing to do is no error."""
+        if name in self._points:
+            self._ask(lambda patience: self._release(name, patience), deadline)
+
+    def lost(self) -> tuple[str, ...]:
+        """The points whose task was lost to a reset, a power-off or a new kernel while it was held."""
+        return tuple(name for name, point in list(self._points.items()) if point.lost)
+
+    def check(self) -> None:
+        """Raises the HostFault that ended the holder, if one did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Lets everybody go and ends. Safe more than once."""
+        if not self._thread.is_alive() and self._log.closed:
+            return
+        with contextlib.suppress(HarnessError):
+            self._ask(self._release_all, Deadline.after(_STUB_S, "letting go of everybody"))
+        self._requests.put(None)
+        os.write(self._bell_in, b"x")
+        self._thread.join()
+        self._machine.forget_debugger()
+        self._remote.close()
+        self._log.close()
+        os.close(self._bell_in)
+        os.close(self._bell_out)
+
+    # For the machine (harness/machine/machine.py, Debugger)
+
+    def stand_still(self, deadline: Deadline) -> None:
+        """Stops the machine, and leaves it so until `go_on`."""
+        self._ask(lambda _: self._stand(True), deadline)
+
+    def go_on(self, deadline: Deadline) -> None:
+        """Lets the machine go on, or takes over one that was resumed in another way."""
+
+        def work(patience: Deadline) -> None:
+            if self._machine.qmp.execute("query-status", patience)["running"]:
+                self._halt(patience)
+            self._ended = False
+            self._stand(False)
+
+        self._ask(work, deadline)
+
+    def _stand(self, standing: bool) -> None:
+        self._standing = standing
+
+    # The thread that talks to the stub
+
+    def _ask(self, work: Callable[[Deadline], None], deadline: Deadline) -> None:
+        """Has `work` done while the machine stands still, and returns when it goes on. Raises what `work` raises."""
+        self.check()
+        request = _Request(work, deadline)
+        self._requests.put(request)
+        os.write(self._bell_in, b"x")
+        if not request.done.wait(deadline.remaining()):
+            self.check()
+            raise deadline.exceeded("the thread that talks to QEMU's gdbstub is busy")
+        self.check()
+        if request.error is not None:
+            raise request.error
+
+    def _serve(self) -> None:
+        try:
+            self._go(_soon())
+            while self._turn():
+                pass
+        except HostFault as error:
+            self._failure = error
+        except Exception:  # whatever it is, the run must not go on without its holds
+            self._failure = HostFault("holding tasks by QEMU's gdbstub failed", evidence=traceback.format_exc())
+        finally:
+            while not self._requests.empty():
+                if request := self._requests.get():
+                    request.done.set()
+            self._machine.ring()
+
+    def _turn(self) -> bool:
+        """Waits for the next stop or request, and deals with it; False when there are to be no more."""
+        ready = select.select((self._remote.fileno(), self._bell_out), (), (), _LOOK_S)[0]
+        if self._machine.boot.number != self._boot:
+            self._serve_one(_Request(self._new_kernel, _soon()))
+        deadline = _soon()
+        if self._remote.fileno() in ready:
+            if stop := self._remote.poll(deadline):
+                self._note(stop, deadline, asked=False)
+                self._go(deadline)
+        elif self._bell_out in ready:
+            os.read(self._bell_out, 1)
+            request = self._requests.get()
+            if request is None:
+                return False
+            self._serve_one(request)
+        return True
+
+    def _serve_one(self, request: _Request) -> None:
+        deadline = request.deadline
+        try:
+            if self._running:
+                self._halt(deadline)
+            request.work(deadline)
+        except GdbLost:
+            raise
+        except HarnessError as error:
+            request.error = error
+        self._go(_soon())
+        request.done.set()
+
+    def _halt(self, deadline: Deadline) -> None:
+        """Stops the machine. A breakpoint may come first; then it is dealt with."""
+        self._remote.interrupt(deadline)
+        self._note(self._remote.stopped(deadline), deadline, asked=True)
+
+    def _note(self, stop: Stop, deadline: Deadline, *, asked: bool) -> None:
+        """Deals with a stop; the machine stands still afterwards."""
+        self._running = False
+        if stop.signal == SIGTRAP:
+            self._hit(stop.cpu, deadline)
+        elif stop.signal == SIGQUIT:
+            self._ended = True
+            self._lose(deadline)
+        elif stop.signal != SIGINT or not asked:
+            raise HostFault(
+                "QEMU stopped the machine",
+                expected="a breakpoint, or the machine's end",
+                found=f"signal {stop.signal} from the gdbstub",
+                hint="pause() of the machine is safe while tasks are held; QMP's stop is not",
+            )
+
+    def _go(self, deadline: Deadline) -> None:
+        """Lets every CPU go on that may."""
+        if self._running or self._ended or self._standing or self._machine.state is State.SUSPENDED:
+            return
+        self._place_breakpoints(deadline)
+        if self._to_step is not None:
+            self._step_over(self._to_step, deadline)
+            self._to_step = None
+        cpus = set(self._remote.cpus(deadline)) - self._hard.keys() if self._hard else None
+        if cpus is None or cpus:
+            self._remote.resume(cpus, deadline)
+            self._running = True
+
+    def _step_over(self, cpu: int, deadline: Deadline) -> None:
+        """Executes the instruction at the breakpoint that the CPU has hit, while all others stand still."""
+        self._remote.select(cpu, deadline)
+        address = self._remote.state(deadline).rip
+        hardware = self._breakpoints.get(address)
+        if hardware is None:
+            return
+        self._remote.clear_breakpoint(address, deadline, hardware=hardware)
+        self._remote.step(cpu, deadline)
+        self._remote.set_breakpoint(address, deadline, hardware=hardware)
+
+    def _place_breakpoints(self, deadline: Deadline) -> None:
+        """Makes the stub's breakpoints those that are needed."""
+        points = self._points.values()
+        wanted = {address for point in points for address in point.breakpoints}
+        if any(point.armed.module and not point.spent for point in points):
+            wanted.add(self._module_begins)
+        for address in self._breakpoints.keys() - wanted:
+            self._remote.clear_breakpoint(address, deadline, hardware=self._breakpoints.pop(address))
+        for address in wanted - self._breakpoints.keys():
+            self._breakpoints[address] = self._set_breakpoint(address, deadline)
+
+    def _set_breakpoint(self, address: int, deadline: Deadline) -> bool:
+        """Sets one of the CPU's own where there is one left; returns whether it is. KVM has four, TCG any number."""
+        try:
+            self._remote.set_breakpoint(address, deadline, hardware=True)
+        except GdbRefused:
+            self._remote.set_breakpoint(address, deadline, hardware=False)
+            return False
+        return True
+
+    # At a breakpoint
+
+    def _hit(self, cpu: int, deadline: Deadline) -> None:
+        """Somebody came to a breakpoint: one of a point, of a return, or where a module begins."""
+        self._remote.select(cpu, deadline)
+        state = self._remote.state(deadline)
+        # Another CPU may have come to a breakpoint in the moment in which it was no longer needed.
+        if state.rip not in self._breakpoints:
+            return
+        memory = StoppedMemory(self._remote, deadline)
+        if state.rip == self._module_begins:
+            self._module_loads(memory, state.general["rdi"])
+        task = Task.current(state.gs_base, memory, self._layout)
+        for point in self._points.values():
+            if self._comes_back(point, state, task) or self._is_the_one(point, cpu, state, task, memory):
+                self._hold(point, cpu, state, task, memory)
+                break
+        if cpu not in self._hard:
+            self._to_step = cpu
+
+    def _comes_back(self, point: _Point, state: CpuState, task: Task) -> bool:
+        """Whether this is the return of the call that passed the point's filters."""
+        return point.back == _Return(state.rip, state.rsp, task.address)
+
+    def _is_the_one(self, point: _Point, cpu: int, state: CpuState, task: Task, memory: StoppedMemory) -> bool:
+        """Whether this call is to be held, here and now."""
+        if state.rip not in point.places or not self._passes(point, cpu, state, task, memory):
+            return False
+        point.hits += 1
+        if point.hits < point.armed.hit:
+            return False
+        point.places = set()
+        if point.armed.phase == "call":
+            return True
+        # What traces returns puts its own address on the stack, but later: it is called by the function.
+        address = memory.u64(state.rsp)
+        if address is None:
+            raise HostFault("the stack of a task cannot be read", found=f"{task.comm} at {state.rsp:#x}")
+        point.back = _Return(address, state.rsp + 8, task.address)
+        return False
+
+    def _passes(self, point: _Point, cpu: int, state: CpuState, task: Task, memory: StoppedMemory) -> bool:
+        armed = point.armed
+        return (
+            armed.cpu in (None, cpu)
+            and armed.task in ("", task.comm)
+            and (not armed.pid or task.descends_from(armed.pid, memory, self._layout))
+            and all(condition.holds(state.general, memory) for condition in point.conditions)
+        )
+
+    def _hold(self, point: _Point, cpu: int, state: CpuState, task: Task, memory: StoppedMemory) -> None:
+        count = passing.preempt_count(state.gs_base, memory, self._layout)
+        held = Held(point.armed.name, cpu, task.comm, task.pid, count, state.interrupts)
+        point.places, point.back = set(), None
+        slot = None
+        if point.armed.mode == "hard":
+            self._hard[cpu] = point.armed.name
+        else:
+            slot = self._send_to_slot(state, memory.deadline)
+        point.hold = _Hold(held, self._boot, slot, state.rip)
+        self._write(point.hold, "held", memory.u64(self._clock) or 0)
+        self._machine.ring()
+
+    def _send_to_slot(self, state: CpuState, deadline: Deadline) -> spin.Slot:
+        """Has the selected CPU go on in a loop instead of where it is."""
+        address = next(self._slots, None)
+        if address is None:
+            raise HostFault(
+                "too many tasks were held in one run", hint="the kernel has no more room for waiting tasks"
+            )
+        slot = spin.Slot(address, state.interrupts)
+        self._remote.write(address, slot.waiting, deadline)
+        self._remote.set_register("rip", address, deadline)
+        return slot
+
+    # Modules
+
+    def _module_loads(self, memory: StoppedMemory, module: int) -> None:
+        name = module_symbols.module_name(memory, self._layout, module)
+        functions = list(module_symbols.module_functions(memory, self._layout, module, name))
+        for point in self._points.values():
+            if point.armed.module == name and not point.spent:
+                point.places = self._in_module(point, memory, module)
+            elif point.armed.module:  # its module may be gone, and this one in its place
+                point.places = {at for at in point.places if not any(function.covers(at) for function in functions)}
+
+    def _in_module(self, point: _Point, memory: VirtualMemory, module: int) -> set[int]:
+        """The places of a point in the struct module at `module`."""
+        functions = module_symbols.module_functions(memory, self._layout, module, point.armed.module)
+        table = SymbolTable((function.name, function.address, True) for function in functions)
+        return _past_landing(_entries(point, table), memory)
+
+    # While the machine stands still
+
+    def _kernel_memory(self, deadline: Deadline) -> StoppedMemory:
+        """The memory as a CPU sees it that has the kernel mapped.
+
+        None may have: in user mode the kernel is not there (page table isolation), nor before paging is on.
+        """
+        memory = StoppedMemory(self._remote, deadline)
+        while True:
+            for cpu in self._remote.cpus(deadline):
+                self._remote.select(cpu, deadline)
+                if memory.u64(self._clock) is not None:
+                    return memory
+            deadline.check("no CPU has the kernel mapped")
+            if self._ended or self._standing:
+                raise HostFault("no CPU has the kernel mapped, and the machine stands still")
+            self._go(deadline)
+            deadline.pause(_AGAIN_S)
+            self._halt(deadline)
+
+    def _release(self, name: str, deadline: Deadline) -> None:
+        hold = self._points[name].hold
+        if hold is not None and not self._points[name].lost:
+            memory = self._kernel_memory(deadline)
+            self._write(hold, "released", memory.u64(self._clock) or 0)
+            if hold.slot is not None:
+                self._remote.write(hold.slot.address, hold.slot.leaving(hold.target), deadline)
+            else:
+                del self._hard[hold.held.cpu]
+        del self._points[name]
+
+    def _release_all(self, deadline: Deadline) -> None:
+        for name in list(self._points):
+            self._release(name, deadline)
+
+    def _lose(self, deadline: Deadline) -> None:
+        """Whoever is held is no more: the machine is at its reset, or another kernel has begun."""
+        memory = StoppedMemory(self._remote, deadline)
+        for point in self._points.values():
+            if point.hold is not None and not point.lost:
+                point.lost = True
+                self._write(point.hold, "lost", memory.u64(self._clock) or 0)
+        self._hard.clear()
+        self._machine.ring()
+
+    def _new_kernel(self, deadline: Deadline) -> None:
+        """Another kernel: held tasks are gone with the old one, and modules are not loaded yet."""
+        self._lose(deadline)
+        self._boot = self._machine.boot.number
+        self._slots = iter(spin.slots(self._symbols))
+        for point in self._points.values():
+            point.back = None
+            if point.armed.module:
+                point.places = set()
+
+    def _write(self, hold: _Hold, phase: Literal["held", "released", "lost"], counter: int) -> None:
+        held = hold.held
+        line = {
+            "seq": self._lines,
+            "boot": hold.boot,
+            "inc": 0,
+            "counter": counter,
+            "cpu": held.cpu,
+            "name": held.point,
+            "phase": phase,
+            "task": held.task,
+            "pid": held.pid,
+        }
+        self._log.write(json.dumps(line) + "\n")
+        self._lines += 1
+
+
+def _entries(point: _Point, symbols: SymbolTable) -> tuple[Place, ...]:
+    """Where calls of the point's function arrive. Raises NotExercised."""
+    armed = point.armed
+    try:
+        places = symbols.function(armed.symbol)
+    except NoFunction as error:
+        raise NotExercised(f"nobody can be held at point {armed.name}: {error}") from error
+    if any(condition.by_register for condition in point.conditions) and not all(place.exact for place in places):
+        raise NotExercised(
+            f"point {armed.name} cannot look at arguments: the compiler changed what {armed.symbol} takes"
+        )
+    return places
+
+
+def _past_landing(places: Iterable[Place], memory: VirtualMemory) -> set[int]:
+    """The places, behind the instruction that an indirect call lands on: it does nothing, and stays what it is."""
+    return {place.address + (4 if memory.read_virtual(place.address, 4) in _LANDINGS else 0) for place in places}
+
+
+def _soon() -> Deadline:
+    return Deadline.after(_STUB_S, "QEMU's gdbstub")
