@@ -357,8 +357,8 @@ class Machine:
     def resume(self, deadline: Deadline) -> None:
         """Lets the vCPUs go on after `pause`."""
         self._require("resume", State.STOPPED)
+        self._live = dataclasses.replace(self._started, paused=False)
         if self._debugger is not None:
-            self._live = dataclasses.replace(self._started, paused=False)
             self._debugger.go_on(deadline)
         else:
             self.qmp.execute("cont", deadline)

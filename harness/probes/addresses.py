@@ -65,6 +65,10 @@ class SymbolTable:
         """The name of a function or variable that begins at `address`."""
         return self._by_address.get(address)
 
+    def room(self, address: int) -> int:
+        """How many bytes there are between `address` and the next function or variable."""
+        return min((other - address for other in self._by_address if other > address), default=0)
+
     @functools.cached_property
     def _by_address(self) -> dict[int, str]:
         return {symbol.address: symbol.name for symbols in self._by_base.values() for symbol in symbols}

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.deadline import Deadline
-from harness.errors import HarnessError, HostFault, NotExercised
+from harness.errors import DeadlineExceeded, HarnessError, HostFault, NotExercised
 from harness.kernels.model import Kernel
 from harness.machine.machine import Machine
 from harness.machine.state import State
@@ -46,7 +46,7 @@ from harness.probes.points import ArmedPoint, Held
 
 HOLDS_LOG = "holds.jsonl"  # in the run's folder
 
-_STUB_S = 10.0  # for what is done between a stop and the resumption; it takes milliseconds
+_STUB_S = 20.0  # for what is done between a stop and the resumption; it takes milliseconds
 _LOOK_S = 0.5  # between two looks at which boot it is
 _AGAIN_S = 0.001  # between two stops, when every CPU was in user mode with the kernel unmapped
 
@@ -101,7 +101,6 @@ class _Request:
     """Something to be done while the machine stands still."""
 
     work: Callable[[Deadline], None]
-    deadline: Deadline
     error: HarnessError | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -213,7 +212,7 @@ class GdbHolder:
     def _ask(self, work: Callable[[Deadline], None], deadline: Deadline) -> None:
         """Has `work` done while the machine stands still, and returns when it goes on. Raises what `work` raises."""
         self.check()
-        request = _Request(work, deadline)
+        request = _Request(work)
         self._requests.put(request)
         os.write(self._bell_in, b"x")
         if not request.done.wait(deadline.remaining()):
@@ -242,7 +241,7 @@ class GdbHolder:
         """Waits for the next stop or request, and deals with it; False when there are to be no more."""
         ready = select.select((self._remote.fileno(), self._bell_out), (), (), _LOOK_S)[0]
         if self._machine.boot.number != self._boot:
-            self._serve_one(_Request(self._new_kernel, _soon()))
+            self._serve_one(_Request(self._new_kernel))
         deadline = _soon()
         if self._remote.fileno() in ready:
             if stop := self._remote.poll(deadline):
@@ -257,16 +256,16 @@ class GdbHolder:
         return True
 
     def _serve_one(self, request: _Request) -> None:
-        deadline = request.deadline
+        deadline = _soon()
+        if self._running:
+            self._halt(deadline)
         try:
-            if self._running:
-                self._halt(deadline)
             request.work(deadline)
-        except GdbLost:
+        except (GdbLost, DeadlineExceeded):  # nobody knows how far the stub got
             raise
         except HarnessError as error:
             request.error = error
-        self._go(_soon())
+        self._go(deadline)
         request.done.set()
 
     def _halt(self, deadline: Deadline) -> None:
@@ -460,6 +459,7 @@ class GdbHolder:
     def _release_all(self, deadline: Deadline) -> None:
         for name in list(self._points):
             self._release(name, deadline)
+        self._place_breakpoints(deadline)  # a machine that is at its end has them still when it boots again
 
     def _lose(self, deadline: Deadline) -> None:
         """Whoever is held is no more: the machine is at its reset, or another kernel has begun."""
