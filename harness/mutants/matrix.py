@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import progress
 from harness.errors import Exit
-from harness.judge.verdict import Finding, Verdict
+from harness.judge.verdict import ClaimVerdict, Finding, Verdict
 from harness.kernels import BuildOptions, with_patches
 from harness.machine.auto import Tools
 from harness.machine.engine import AUTO, Engine
@@ -26,11 +26,13 @@ class MutantResult:
     """What became of one mutant (None: the unpatched kernel): a verdict per claim, the worst over its scenarios.
 
     `noticed` are the claims of which an expectation failed; the others that are violated share a run with a splat.
+    `undeclared` are those whose verdict is not the one that the scenario declares for this kernel.
     """
 
     mutant: Mutant | None
     verdicts: Mapping[str, Verdict]
     noticed: frozenset[str]
+    undeclared: frozenset[str]
     runs: tuple[RunResult, ...]
 
     @property
@@ -46,7 +48,7 @@ class MutantResult:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The rows; the first is the unpatched kernel, which must be confirmed throughout."""
+    """The rows; the first is the unpatched kernel, which must be confirmed, or violated where it is known to be."""
 
     kernel: str
     engine: str  # names, where scenarios need different ones
@@ -58,11 +60,10 @@ class Matrix:
 
     @property
     def exit(self) -> Exit:
-        """0 when the unpatched kernel is confirmed and no mutant survives."""
+        """0 when the unpatched kernel is as declared and no mutant survives."""
         if any(row.faulty for row in self.rows):
             return Exit.HARNESS_FAULT
-        stock = [verdict for row in self.rows if row.mutant is None for verdict in row.verdicts.values()]
-        if self.survivors or any(verdict is not Verdict.CONFIRMED for verdict in stock):
+        if self.survivors or any(row.undeclared for row in self.rows if row.mutant is None):
             return Exit.VIOLATED
         return Exit.CONFIRMED
 
@@ -101,14 +102,16 @@ def run_matrix(
 
     Mutants that cannot show on the engine that was asked for are left out, with a note.
     """
-    suited = [scenario for scenario in scenarios if kernel in scenario.kernels]
+    suited = [variant for scenario in scenarios if kernel in scenario.kernels for variant in scenario.variants()]
     planned = plan(mutants, suited, tools, every)
     # What a mutant is compared with is the unpatched kernel on the same engine.
     stock = {(trial.scenario.name, trial.engine.name): trial for _, trials in planned for trial in trials}
-    rows = [_row(None, list(stock.values()), kernel, tools.qemu)]
+    base = _runs(None, list(stock.values()), kernel, tools.qemu)
+    rows = [summarize(None, base)]
     for mutant, trials in planned:
         with progress.task(f"mutant {mutant.id}"):
-            rows.append(_row(mutant, trials, kernel, tools.qemu))
+            runs = _runs(mutant, trials, kernel, tools.qemu)
+        rows.append(summarize(mutant, runs, base))
     engines = {trial.engine.name: None for trial in stock.values()}
     return Matrix(kernel, ", ".join(engines), tuple(rows))
 
@@ -141,18 +144,35 @@ def _applies(scenario: Scenario, mutant: Mutant) -> bool:
     return not mutant.claims or any(use.claim.id in mutant.claims for use in scenario.claims)
 
 
-def _row(mutant: Mutant | None, trials: Sequence[Trial], kernel: str, qemu: Qemu) -> MutantResult:
+def _runs(mutant: Mutant | None, trials: Sequence[Trial], kernel: str, qemu: Qemu) -> tuple[RunResult, ...]:
     options = with_patches(kernel, (mutant.path,)) if mutant else BuildOptions()
-    runs = tuple(run_job(Job(trial.scenario, kernel, trial.engine, qemu, options)) for trial in trials)
+    return tuple(run_job(Job(trial.scenario, kernel, trial.engine, qemu, options)) for trial in trials)
+
+
+# A claim in a run: the scenario's name, the engine's, and the claim's id.
+_Place = tuple[str, str, str]
+
+
+def _claims(runs: Sequence[RunResult]) -> dict[_Place, ClaimVerdict]:
+    return {(run.scenario, run.engine, one.use.claim.id): one for run in runs for one in run.judgement.claims}
+
+
+def summarize(mutant: Mutant | None, runs: tuple[RunResult, ...], base: Sequence[RunResult] = ()) -> MutantResult:
+    """What the runs say of a mutant; where the unpatched kernel's runs, `base`, do not confirm a claim, nothing."""
+    claims = _claims(runs)
+    if mutant is not None:
+        sound = {place for place, claim in _claims(base).items() if claim.verdict is Verdict.CONFIRMED}
+        claims = {place: claim for place, claim in claims.items() if place in sound}
     verdicts: dict[str, Verdict] = {}
     noticed: set[str] = set()
-    for run in runs:
-        for claim in run.judgement.claims:
-            if any(found.finding is Finding.FAILED and found.expectation for found in claim.findings):
-                noticed.add(claim.use.claim.id)
-            known = verdicts.get(claim.use.claim.id, Verdict.CONFIRMED)
-            verdicts[claim.use.claim.id] = max(known, claim.verdict, key=_WEIGHT.index)
-    return MutantResult(mutant, verdicts, frozenset(noticed), runs)
+    undeclared: set[str] = set()
+    for (_, _, name), claim in claims.items():
+        if any(found.finding is Finding.FAILED and found.expectation for found in claim.findings):
+            noticed.add(name)
+        if not claim.as_declared:
+            undeclared.add(name)
+        verdicts[name] = max(verdicts.get(name, Verdict.CONFIRMED), claim.verdict, key=_WEIGHT.index)
+    return MutantResult(mutant, verdicts, frozenset(noticed), frozenset(undeclared), runs)
 
 
 _WEIGHT = (Verdict.CONFIRMED, Verdict.NOT_EXERCISED, Verdict.VIOLATED, Verdict.HARNESS_FAULT)

@@ -49,6 +49,5 @@ def _word(row: MutantResult) -> str:
     if row.faulty:
         return "[magenta]harness fault[/]"
     if row.mutant is None:
-        clean = all(verdict is Verdict.CONFIRMED for verdict in row.verdicts.values())
-        return "[green]confirmed[/]" if clean else "[bold red]not confirmed[/]"
+        return "[bold red]not as declared[/]" if row.undeclared else "[green]as declared[/]"
     return "[green]killed[/]" if row.killed_by else "[bold red]survived[/]"

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from harness.errors import Exit, UsageError
-from harness.judge.verdict import Verdict
+from harness.judge.verdict import ClaimVerdict, Judgement, Verdict
 from harness.machine.auto import Tools
-from harness.mutants.matrix import Matrix, MutantResult, plan
+from harness.mutants.matrix import Matrix, MutantResult, plan, summarize
 from harness.mutants.mutant import MUTANTS, Mutant, load_mutant, project_mutants
 from harness.paths import PROJECT
+from harness.report.result import RunResult
 from harness.scenario.load import load_scenario
+from harness.scenario.model import Claim, ClaimUse
 
 DIFF = "diff --git a/virt/kvm/kvm_main.c b/virt/kvm/kvm_main.c\n--- a/x\n+++ b/x\nClaims: not-a-trailer\n"
 MUTANT = Mutant("m", Path("m.patch"))
@@ -52,7 +54,8 @@ def test_no_mutants_for_a_kernel() -> None:
 def row(mutant: Mutant | None, *verdicts: Verdict) -> MutantResult:
     named = {f"c{number}": verdict for number, verdict in enumerate(verdicts)}
     noticed = frozenset(name for name, verdict in named.items() if verdict is Verdict.VIOLATED)
-    return MutantResult(mutant, named, noticed, ())
+    undeclared = frozenset(name for name, verdict in named.items() if verdict is not Verdict.CONFIRMED)
+    return MutantResult(mutant, named, noticed, undeclared, ())
 
 
 @pytest.mark.parametrize(
@@ -71,6 +74,36 @@ def row(mutant: Mutant | None, *verdicts: Verdict) -> MutantResult:
 def test_exit_of_a_matrix(rows: list[MutantResult], exit_code: Exit, survivors: int) -> None:
     matrix = Matrix("debian:6.12", "tcg-svm", tuple(rows))
     assert (matrix.exit, len(matrix.survivors)) == (exit_code, survivors)
+
+
+def run(**verdicts: Verdict) -> RunResult:
+    """A run in which `known` is a claim that is known to be violated."""
+    claims = [
+        ClaimVerdict(
+            ClaimUse(claim=Claim(id=name, text="t", source="s")), verdict, (), "violated" if name == "known" else None
+        )
+        for name, verdict in verdicts.items()
+    ]
+    return RunResult("s", "t", "debian:6.1", "6.1", "tcg-vmx", Path(), 1.0, Judgement(tuple(claims)))
+
+
+def test_what_the_unpatched_kernel_violates_kills_no_mutant() -> None:
+    base = (run(known=Verdict.VIOLATED, kept=Verdict.CONFIRMED),)
+    stock = summarize(None, base)
+    assert stock.verdicts == {"known": Verdict.VIOLATED, "kept": Verdict.CONFIRMED}
+    assert stock.undeclared == frozenset()
+    survivor = summarize(MUTANT, base, base)
+    assert survivor.verdicts == {"kept": Verdict.CONFIRMED}
+    assert Matrix("debian:6.1", "tcg-vmx", (stock, survivor)).survivors == [survivor]
+    killed = summarize(MUTANT, (run(known=Verdict.VIOLATED, kept=Verdict.VIOLATED),), base)
+    assert killed.killed_by == ["kept"]
+    assert Matrix("debian:6.1", "tcg-vmx", (stock, killed)).exit is Exit.CONFIRMED
+
+
+def test_a_known_violation_that_is_gone_is_news() -> None:
+    stock = summarize(None, (run(known=Verdict.CONFIRMED),))
+    assert stock.undeclared == {"known"}
+    assert Matrix("debian:6.1", "tcg-vmx", (stock,)).exit is Exit.VIOLATED
 
 
 def test_plan() -> None:
