@@ -327,7 +327,7 @@ def first_cells(document: Path, heading: str) -> list[str]:
 @pytest.mark.parametrize("kind", STEP_KINDS)
 def test_every_step_is_performed(kind: str) -> None:
     model = STEP_KINDS[kind]
-    by_the_run = model.__name__ in Steps._perform.__code__.co_names
+    by_the_run = model in Steps.__dict__["_perform"].dispatcher.registry
     if issubclass(model, GuestStep):
         assert model in command.registry, "no shell command for it in harness/guest/actions.py"
     else:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 from harness.deadline import Deadline
-from harness.errors import NotExercised
 from harness.guest.outcome import FAILED, OK
 from harness.guest.session import Session, guestctl_reply, parse_cpu_list, pinned, quoted
 from harness.guest.ssh import Background, CommandResult
@@ -24,7 +23,6 @@ from harness.scenario.steps import (
     Close,
     GuestStep,
     Halt,
-    Hold,
     Kexec,
     Load,
     Offline,
@@ -33,9 +31,7 @@ from harness.scenario.steps import (
     Plug,
     Poweroff,
     Reboot,
-    Release,
     Run,
-    Start,
     Step,
     Suspend,
     Unload,
@@ -327,19 +323,9 @@ def _end_from_outside(step: Step, session: Session, deadline: Deadline) -> None:
 
 
 @perform.register
-def _(step: Start, session: Session, deadline: Deadline) -> Result:
-    raise AssertionError("the run starts actors itself: it knows them by name")
-
-
-@perform.register
 def _(step: Until, session: Session, deadline: Deadline) -> Result:
+    # What waits for an actor or an event, the run does itself: it knows them.
     state = {"reset": State.RESET, "power-off": State.OFF}[step.what]
     session.machine.expect(state)
     session.machine.wait(state, deadline=deadline)
     return Result()
-
-
-@perform.register(Hold)
-@perform.register(Release)
-def _(step: Hold | Release, session: Session, deadline: Deadline) -> Result:
-    raise NotExercised(f"engine {session.engine.name} has no way to hold a task at a point")

@@ -1,62 +1,133 @@
-"""A step that does not end: is it the kernel, or the harness?"""
+"""A step that does not end: is it the kernel, the scenario's own hold, or the harness?"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from harness.deadline import Deadline
-from harness.errors import DeadlineExceeded, HarnessError, KernelFault
+from harness.errors import HarnessError, HostFault, KernelFault
 from harness.guest.session import Session
+from harness.guest.tasks import Task, Tasks, asleep, below, blocked_by_console, look, look_twice
+from harness.machine.state import ENDED
 
 _LOOK_S = 30.0
 
 # A task that waits for a CPU's hotplug thread sleeps uninterruptibly too, for moments, on a slow host for long ones.
 # So does kernel/hung_task.c, with 120 s: only a task that was never woken in between hangs.
-_STILL_S = 10
+STILL_S = 10.0
 
-# User tasks in uninterruptible sleep that ran at no time between two looks; each with the stack that says where.
-_SCRIPT = rf"""
-asleep() {{
-	for dir in /proc/[0-9]*; do
-		[ -e $dir/exe ] || continue
-		state= switches=
-		while read -r key value _; do
-			case $key in
-			State:) state=$value ;;
-			*_ctxt_switches:) switches=$switches.$value ;;
-			esac
-		done < $dir/status
-		[ "$state" = D ] && echo "$dir:$switches"
-	done
-}}
-before=$(asleep)
-[ "$before" ] || exit 0
-sleep {_STILL_S}
-for task in $(asleep); do
-	case " $(echo $before) " in
-	*" $task "*)
-		dir=${{task%%:*}}
-		read -r name < $dir/comm
-		echo "task $name (${{dir#/proc/}}) in state D:"
-		cat $dir/stack
-		;;
-	esac
-done
-"""
+_BACK_S = 5.0  # for what was released to go on
+_PAUSE_S = 0.2
 
 
 class StepHung(KernelFault):
     """A task of the scenario sleeps in the kernel and does not come back."""
 
 
-def why_hung(step_id: str, session: Session, timeout: DeadlineExceeded) -> HarnessError:
-    """The exception for a step that ran out of time.
+class HarnessDeadlock(HostFault):
+    """The scenario waited for what its own hold kept from happening: it went on when everything was released."""
+
+
+def why_hung(step_id: str, session: Session, timeout: HarnessError) -> HarnessError:
+    """The exception for a step that ran out of time while nobody was held.
 
     StepHung, with stacks, when a user task stays in uninterruptible sleep. Otherwise nothing proves the kernel
     wrong, and it stays `timeout`, the harness's own.
     """
     try:
-        stacks = session.run(_SCRIPT, Deadline.after(_LOOK_S, "stacks of the hung tasks")).stdout
+        stuck = hung_tasks(session)
     except HarnessError as error:
         return error if isinstance(error, KernelFault) else timeout
-    if "in state D:" not in stacks:
-        return timeout
+    return _hung(step_id, stuck) if stuck else timeout
+
+
+def _hung(step_id: str, stuck: Iterable[Task]) -> StepHung:
+    stacks = "\n".join(str(task) for task in stuck)
     return StepHung(f"step {step_id!r} did not come back: a task of the guest hangs in the kernel", evidence=stacks)
+
+
+def hung_tasks(session: Session, of: Iterable[int] = ()) -> list[Task]:
+    """The user tasks (or those of some processes) that sleep uninterruptibly and are not woken for STILL_S.
+
+    Raises like `Session.run` for a guest that cannot be asked; see `hung_by_console`.
+    """
+    deadline = Deadline.after(_LOOK_S, "stacks of the hung tasks")
+    of = tuple(of)
+    if not any(task.state == "D" for task in look(session, deadline, of).values()):
+        return []
+    return asleep(*look_twice(session, STILL_S, deadline, of))
+
+
+def hung_by_console(session: Session, of: Iterable[int]) -> list[Task]:
+    """The same by the kernel's own words on the console, of some processes and their children."""
+    deadline = Deadline.after(_LOOK_S, "the kernel's list of blocked tasks")
+    before = below(blocked_by_console(session, deadline), of)
+    if not before:
+        return []
+    deadline.pause(STILL_S)
+    return asleep(before, below(blocked_by_console(session, deadline), of))
+
+
+def held_or_hung(
+    step_id: str, session: Session, timeout: HarnessError, held: str, release: Callable[[], object]
+) -> HarnessError:
+    """The exception for a step that ran out of time while tasks were held; the experiment that decides.
+
+    Everything is released. What goes on then was blocked by the scenario itself: HarnessDeadlock. What stays in
+    uninterruptible sleep although nobody is held is the kernel's deadlock: StepHung. `held` says who was held.
+    """
+    before = _looked(session)
+    release()
+    deadline = Deadline.after(_BACK_S, "what was held to go on")
+    after = _looked(session)
+    while not (gone_on := _gone_on(before, after, session)) and not deadline.expired:
+        deadline.pause(_PAUSE_S)
+        after = _looked(session)
+    if stuck := _stuck(session, after):
+        return _hung(step_id, stuck)
+    if not gone_on:
+        return timeout
+    return HarnessDeadlock(
+        f"the scenario's own hold blocks step {step_id!r}: {gone_on} when everything was released",
+        hint="put the release before this step, or make what blocks an actor, started with `blocks: true`",
+        evidence="\n".join([held, *map(str, _woken(before, after))]),
+    )
+
+
+def _looked(session: Session) -> Tasks | None:
+    """The user tasks; None of a guest that cannot be asked."""
+    try:
+        deadline = Deadline.after(_BACK_S, "the guest's tasks")
+        return look(session, deadline) if session.machine.has_network(deadline) else None
+    except HarnessError:
+        return None
+
+
+def _gone_on(before: Tasks | None, after: Tasks | None, session: Session) -> str:
+    """What the release set going; "" for nothing."""
+    if session.machine.state in ENDED:
+        return f"the machine is {session.machine.state.value}"
+    if before is None and after is not None:
+        return "the guest answered again"
+    return ", ".join(f"{task.name} ({task.pid}) went on" for task in _woken(before, after))
+
+
+def _woken(before: Tasks | None, after: Tasks | None) -> list[Task]:
+    """The tasks that slept uninterruptibly and were woken since, and those that slept at all and are no more."""
+    if before is None or after is None:
+        return []
+    return [
+        task
+        for pid, task in before.items()
+        if (task.state in "DS" and pid not in after)
+        or (task.state == "D" and pid in after and after[pid].switches != task.switches)
+    ]
+
+
+def _stuck(session: Session, after: Tasks | None) -> list[Task]:
+    if after is None or session.machine.state in ENDED:
+        return []
+    try:
+        return hung_tasks(session)
+    except HarnessError:
+        return []

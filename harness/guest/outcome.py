@@ -20,7 +20,8 @@ class Outcome:
 
     `result` is OK, an errno name, FAILED, HUNG or UNFINISHED (not done when its
     boot or the run ended). `online` are the CPUs online when it began,
-    `detail` is one line for a person (which module, which ioctl), `console` what the console said meanwhile.
+    `detail` is one line for a person (which module, which ioctl), `console` what the console said meanwhile,
+    `stacks` where the tasks of an actor hang that is HUNG.
     """
 
     id: str
@@ -31,12 +32,15 @@ class Outcome:
     online: tuple[int, ...]
     detail: str = ""
     console: tuple[str, ...] = ()
+    stacks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as one line of steps.jsonl."""
-        return asdict(self)
+        data = asdict(self)
+        return data if self.stacks else {key: value for key, value in data.items() if key != "stacks"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Outcome:
         """The inverse of `to_json`."""
-        return cls(**{**data, "online": tuple(data["online"]), "console": tuple(data["console"])})
+        lists = {key: tuple(data.get(key, ())) for key in ("online", "console", "stacks")}
+        return cls(**{**data, **lists})

@@ -60,7 +60,7 @@ class Session:
 
     def mark(self, kind: str, step_id: str, deadline: Deadline) -> None:
         """Marks the begin or end of a step that is done from outside the guest."""
-        self.shell.run(_mark(kind, step_id), deadline)
+        self.shell.run(mark_script(kind, step_id), deadline)
 
     def note_online(self, result: CommandResult) -> CommandResult:
         """Takes the list of online CPUs out of a marked command's output."""
@@ -78,17 +78,18 @@ def marked(step_id: str, command: str) -> str:
     """
     return "\n".join(
         (
-            _mark("begin", step_id),
+            mark_script("begin", step_id),
             command,
             "status=$?",
-            _mark("end", step_id),
+            mark_script("end", step_id),
             f'read -r cpus < {_ONLINE} && echo "{_ONLINE_PREFIX}$cpus"',
             "exit $status",
         )
     )
 
 
-def _mark(kind: str, step_id: str) -> str:
+def mark_script(kind: str, step_id: str) -> str:
+    """The shell commands that mark a step's begin or end, in the trace and in the kernel log."""
     trace = f"echo {tracefs.mark(kind, step_id)} > {tracefs.TRACING}/trace_marker"
     return f"{trace}; echo '{kmsg_mark(kind, step_id)}' > /dev/kmsg"
 

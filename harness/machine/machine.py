@@ -330,7 +330,7 @@ class Machine:
 
     def has_network(self, deadline: Deadline) -> bool:
         """Whether the guest's driver has its network device. Since 6.15 device_shutdown() takes it away."""
-        return virtio.in_use(self.qmp, "virtio-net", deadline)
+        return virtio.network_in_use(self.qmp, deadline)
 
     def dump_blocked_tasks(self, deadline: Deadline) -> None:
         """Makes the kernel print its uninterruptible tasks: sysrq-w by a serial break, which needs no user space."""

@@ -17,7 +17,8 @@ _SCRIPT = '[ -e /dev/kvm ]; echo "kvm-device $((! $?))"; exec guestctl state'
 def take_sample(name: str, session: Session, deadline: Deadline) -> Sample:
     """A sample of the machine as it is now."""
     guest: dict[str, Any] = {}
-    if session.machine.state is State.RUNNING and not session.halted:
+    # From a reboot that is in flight the kernel takes the network away.
+    if session.machine.state is State.RUNNING and not session.halted and session.machine.has_network(deadline):
         guest = _guest_state(session, deadline)
         session.online = parse_cpu_list(str(guest["online"]))
     registers = session.machine.registers(deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
@@ -22,23 +23,39 @@ from harness.kernels.resolve import resolve, with_own_modules
 from harness.machine.argv import MachineSpec
 from harness.machine.engine import Engine
 from harness.machine.toolchain import Qemu
+from harness.observe import preemption
+from harness.observe.preemption import parse_preemption
 from harness.platform.link import EVENTS as PLATFORM_LOG
 from harness.probes.addresses import SymbolTable
 from harness.probes.event import Event
 from harness.probes.functions import FunctionProbes
+from harness.probes.gdb_holds import HOLDS_LOG
 from harness.probes.kallsyms import symbol_table
 from harness.probes.leftover import LeftoverReader
 from harness.probes.platform_log import merge, parse_platform
+from harness.probes.points import ArmedPoint
 from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
 from harness.probes.tracer import STREAMS, Tracer
 from harness.report.result import RunResult
-from harness.run.requirements import kernel_probes, loaded_modules, named_modules, needed_config, probe_error
+from harness.run.events import EventLog
+from harness.run.holders import Holders, HoldsChoice
+from harness.run.holds import CMDLINE as HOLDS_CMDLINE
+from harness.run.holds import Holds
+from harness.run.requirements import (
+    armed_points,
+    kernel_probes,
+    loaded_modules,
+    named_modules,
+    needed_config,
+    probe_error,
+)
 from harness.run.steps import Steps
 from harness.scenario.load import to_yaml
 from harness.scenario.model import Scenario
 from harness.scenario.platform_events import PLATFORM_EVENTS
 from harness.scenario.steps import Kexec, Panic, Step
 
+_ASK_S = 10.0
 _PREPARE_S = 1800.0  # a kernel from source takes ten minutes on two cores
 
 # The crash kernel and its initramfs must fit into what is set aside.
@@ -54,6 +71,7 @@ class Job:
     engine: Engine
     qemu: Qemu
     options: BuildOptions = field(default_factory=BuildOptions)
+    holds: HoldsChoice = "auto"  # what holds tasks at points
 
     @property
     def label(self) -> str:
@@ -72,11 +90,12 @@ def run_job(job: Job) -> RunResult:
         kernel = with_own_modules(kernel, named_modules(job.scenario, kernel, job.engine), deadline)
     kernel.require_config(needed_config(job.scenario, kernel))
     probes = kernel_probes(job.scenario, kernel, job.engine)
+    points = armed_points(job.scenario, kernel, job.engine)
     symbols = symbol_table(kernel, job.qemu)
     folder = RunFolder.create(job.scenario.name, job.label, job.engine.name)
     begin = time.monotonic()
     with disk_full_is_a_host_fault(folder.path):
-        Run(job, kernel, probes, folder, symbols).execute()
+        Run(job, kernel, probes, points, folder, symbols).execute()
         record = load_record(folder.path)
         result = RunResult.of(record, judge(record), time.monotonic() - begin)
         folder.write_json("verdict.json", result.to_json())
@@ -90,9 +109,11 @@ class Run:
     job: Job
     kernel: Kernel
     probes: list[KernelProbe]
+    points: dict[str, ArmedPoint]
     folder: RunFolder
     symbols: SymbolTable  # what the emulated platform traces functions by, and the ring buffer is found by
     _functions: FunctionProbes | None = None
+    _holds: Holds | None = None
     _meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -118,6 +139,8 @@ class Run:
             "qemu": self.job.qemu.version,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "online": [],
+            "preemption": "",
+            "holds": [],
             "armed": [],
             "by_platform": [],
             "lost": {},
@@ -153,26 +176,33 @@ class Run:
             raise NotExercised(f"the scenario needs {lacking}, which engine {engine.name} does not have")
         if machine.tdx is not None and self.kernel.config and "CONFIG_INTEL_TDX_HOST" not in self.kernel.config:
             raise NotExercised(f"the scenario needs TDX, kernel {self.kernel.spec} lacks CONFIG_INTEL_TDX_HOST")
-        if self.scenario.points:
-            raise NotExercised(f"the scenario holds tasks at points, which engine {engine.name} cannot")
 
     def _run_machine(self) -> None:
         deadline = Deadline.after(_PREPARE_S, "the guest image")
-        steps = self.scenario.steps_on(str(self.kernel.version))
+        steps = self.scenario.steps_on(str(self.kernel.version), self.job.engine.extension.name)
         extra = {name for step in steps for name in EXTRA_MODULES.get(type(step), ())}
         modules = sorted(extra.union(loaded_modules(self.scenario, self.kernel, self.job.engine)))
         spec, folder = self._spec(steps), self.folder.path
         with prepared(self.kernel, self.job.engine, self.job.qemu, folder, spec, modules, deadline) as session:
             tracer = self._tracer(session)
+            self._holds = self._make_holds(session)
+            log = EventLog(self.folder.path, self._functions)
             try:
-                Steps(self.scenario, session, tracer, self.folder, self._booted).run(steps)
+                Steps(self.scenario, session, tracer, self.folder, self._booted, self._holds, log).run(steps)
             finally:
                 platform = session.machine.platform
                 self._meta |= {
                     "lost": tracer.lost,
                     "complete": sorted(tracer.complete),
                     "idle_faults": platform.idle_faults if platform else [],
+                    "holds": self._holds.to_json(session.machine),
+                    "waiting": sorted(self._holds.waiting),
                 }
+
+    def _make_holds(self, session: Session) -> Holds:
+        holders = Holders(session.machine, self.kernel, self.symbols, self._functions, self.job.holds)
+        actors = {name: self.scenario.points[name].actor for name in self.points}
+        return Holds(self.points, {name: actor for name, actor in actors.items() if actor is not None}, holders)
 
     def _tracer(self, session: Session) -> Tracer:
         """The tracer, with as much of its work as possible given to the platform, where there is one."""
@@ -202,7 +232,11 @@ class Run:
             sockets=section.sockets,
             memory_mib=section.memory,
             without_virt=section.without_virt,
-            cmdline=" ".join([section.cmdline, _CRASH_MEMORY if crash else ""]).strip(),
+            cmdline=" ".join(
+                words
+                for words in (HOLDS_CMDLINE if self.points else "", section.cmdline, _CRASH_MEMORY if crash else "")
+                if words
+            ),
             kexec_disks=kexec or crash,
             platform=section.platform(),
         )
@@ -225,11 +259,17 @@ class Run:
             self._meta["armed"] = [name for name in self._meta["armed"] if name not in refused]
             return
         self._require_traceable(refused)
+        self._note_preemption(session)
         self._meta |= {
             "online": list(session.online),
             "armed": [probe.name for probe in self.probes if probe.name not in refused],
         }
         self._save()
+
+    def _note_preemption(self, session: Session) -> None:
+        if self._holds is not None and self.points:
+            told = session.run(preemption.SCRIPT, Deadline.after(_ASK_S, "the preemption model")).stdout
+            self._meta["preemption"] = self._holds.preemption = parse_preemption(told)
 
     def _collect(self) -> None:
         """Turns what both sources told into events.jsonl, and takes back what was armed in vain."""
@@ -239,21 +279,29 @@ class Run:
         trace = parse_trace(line for stream in streams for line in stream.read_text(errors="replace").splitlines())
         for boot, count in trace.lost.items():
             self._meta["lost"][boot] = self._meta["lost"].get(boot, 0) + count
-        events = trace.events
+        others: list[Event] = []
         if self._functions is not None:
             failed |= self._functions.refused.keys()
-            events = self._with_platform(events, self._functions)
+            others += self._of_platform(self._functions)
+        others += self._of_gdbstub()
+        events = merge(trace.events, others) if others else trace.events
+        self._meta["by_platform"] += self.points
         self._meta["armed"] = [name for name in self._meta["armed"] if name not in failed]
         with (self.folder.path / "events.jsonl").open("w") as file:
             file.writelines(json.dumps(event.to_json()) + "\n" for event in events)
 
-    def _with_platform(self, events: list[Event], functions: FunctionProbes) -> list[Event]:
-        """The tracer's events and the platform's, in one order."""
-        path = self.folder.path / PLATFORM_LOG
-        lines = path.read_text().splitlines() if path.exists() else ()
-        platform = parse_platform(lines, functions.fetches, functions.void)
+    def _of_platform(self, functions: FunctionProbes) -> list[Event]:
+        platform = parse_platform(self._lines(PLATFORM_LOG), functions.fetches, functions.void)
         self._meta |= {"by_platform": [*functions.armed, *PLATFORM_EVENTS], "lost_by_platform": platform.lost}
-        return merge(events, platform.events)
+        return platform.events
+
+    def _of_gdbstub(self) -> list[Event]:
+        events = parse_platform(self._lines(HOLDS_LOG), {}).events
+        return [dataclasses.replace(event, source="gdbstub") for event in events]
+
+    def _lines(self, name: str) -> list[str]:
+        path = self.folder.path / name
+        return path.read_text().splitlines() if path.exists() else []
 
 
 def _fault(error: BaseException) -> dict[str, Any]:

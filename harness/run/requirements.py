@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from harness.errors import NotExercised, UsageError
 from harness.images.modules import ModuleTree
 from harness.kernels.model import Kernel
 from harness.machine.engine import Engine
+from harness.probes.points import ArmedPoint
 from harness.probes.symbols import modules_of
 from harness.probes.tracefs import KernelProbe
 from harness.scenario.functions import real_name
@@ -73,21 +76,62 @@ def kernel_probes(scenario: Scenario, kernel: Kernel, engine: Engine) -> list[Ke
     version, vendor = str(kernel.version), engine.extension.name
     chosen = scenario.probes_on(version, vendor)
     symbols = {probe.name: real_name(probe.function, version, vendor) for probe in chosen if probe.function}
-    others = {step.module for step in scenario.steps_on(version) if isinstance(step, Load)} - {KVM_VENDOR}
-    modules = dict.fromkeys((*_KVM_MODULES, *sorted(others)))
-    homes = modules_of((symbol for symbol in symbols.values() if symbol), kernel, modules)
+    homes = _homes(symbols.values(), scenario, kernel, engine)
     probes = []
     for probe in chosen:
         symbol = symbols.get(probe.name, "")
         if symbol is None:
             raise probe_error(scenario, probe, f"kernel {kernel.release} has no {probe.function}")
-        # A module of the other vendor is there, and is not loaded.
         home = homes.get(symbol, ())
-        home = tuple(module for module in home if module not in _VENDOR_MODULES - {engine.extension.module}) or home
         if len(home) > 1:
             raise probe_error(scenario, probe, f"there is a function {symbol} in each of {', '.join(home)}")
         probes.append(KernelProbe(probe.name, symbol, "".join(home), probe.tracepoint, tuple(probe.fetch.items())))
     return probes
+
+
+def armed_points(scenario: Scenario, kernel: Kernel, engine: Engine) -> dict[str, ArmedPoint]:
+    """The scenario's points, by name, as a holder takes them but for the actor's pid.
+
+    Raises ScenarioError as `kernel_probes` does.
+    """
+    version, vendor = str(kernel.version), engine.extension.name
+    chosen = scenario.points_on(version, vendor)
+    symbols = {name: real_name(point.function, version, vendor) for name, point in chosen.items()}
+    homes = _homes(symbols.values(), scenario, kernel, engine)
+    points = {}
+    for name, point in chosen.items():
+        symbol = symbols[name]
+        if symbol is None:
+            raise _point_error(scenario, name, f"kernel {kernel.release} has no {point.function}")
+        home = homes.get(symbol, ())
+        if len(home) > 1:
+            raise _point_error(scenario, name, f"there is a function {symbol} in each of {', '.join(home)}")
+        points[name] = ArmedPoint(
+            name=name,
+            symbol=symbol,
+            module="".join(home),
+            phase=point.phase,
+            mode=scenario.holds[name].mode,
+            task=point.task,
+            cpu=point.cpu,
+            hit=point.hit,
+            when=tuple(point.when.items()),
+        )
+    return points
+
+
+def _homes(
+    symbols: Iterable[str | None], scenario: Scenario, kernel: Kernel, engine: Engine
+) -> Mapping[str, tuple[str, ...]]:
+    """The modules that may be loaded and have a function, for those that are a module's."""
+    version = str(kernel.version)
+    doers = [*scenario.steps_on(version), *scenario.actors.values()]
+    others = {step.module for step in doers if isinstance(step, Load)} - {KVM_VENDOR}
+    modules = dict.fromkeys((*_KVM_MODULES, *sorted(others)))
+    # A module of the other vendor is there, and is not loaded.
+    absent = _VENDOR_MODULES - {engine.extension.module}
+    homes = modules_of((symbol for symbol in symbols if symbol), kernel, modules)
+    return {symbol: tuple(home for home in found if home not in absent) or found for symbol, found in homes.items()}
 
 
 def probe_error(scenario: Scenario, probe: Probe, what: str) -> UsageError:
@@ -96,3 +140,8 @@ def probe_error(scenario: Scenario, probe: Probe, what: str) -> UsageError:
     return document.error(
         ("trace", scenario.trace.index(probe)), what, "limit the entry with `kernels:` or `vendor:`"
     )
+
+
+def _point_error(scenario: Scenario, name: str, what: str) -> UsageError:
+    document = read_yaml(scenario.path)
+    return document.error(("points", name), what, "limit the point with `kernels:` or `vendor:`")

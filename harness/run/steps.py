@@ -5,27 +5,36 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
 
 from harness import progress
 from harness.deadline import Deadline
-from harness.errors import DeadlineExceeded, HarnessError
+from harness.errors import DeadlineExceeded, HarnessError, NotExercised
 from harness.folder import RunFolder
-from harness.guest.actions import Result, command, perform, result_of
-from harness.guest.hang import why_hung
-from harness.guest.outcome import UNFINISHED, Outcome
-from harness.guest.session import Session, pinned
+from harness.guest.actions import Result, perform
+from harness.guest.actor import Actor
+from harness.guest.hang import held_or_hung, hung_by_console, hung_tasks, why_hung
+from harness.guest.outcome import HUNG, UNFINISHED, Outcome
+from harness.guest.session import Session
+from harness.guest.tasks import Task, asleep, below, leaves, look, look_twice
+from harness.machine.ending import EndingKind, GuestEnded
 from harness.machine.state import ENDED, State
 from harness.observe.sampler import take_sample
 from harness.probes.tracer import Tracer
+from harness.run.events import EventLog
+from harness.run.holds import Holds
+from harness.run.until import Moment, condition
 from harness.scenario.model import Scenario
 from harness.scenario.steps import (
     Boot,
     Halt,
+    Hold,
     Kexec,
     Panic,
     Poweroff,
     Reboot,
+    Release,
     Sample,
     Start,
     Step,
@@ -35,12 +44,15 @@ from harness.scenario.steps import (
 
 _BOOT_S = 120.0  # 4-8 s under TCG on an idle host
 _FINISH_S = 20.0
+_LOOK_S = 5.0  # at the guest's tasks, for a message
+_STABLE_S = 0.5  # between two looks at a task that is meant to block
+
+# For actors that nobody waited for, once everything is released.
+_GRACE_S = 2.0
+_END_S = 20.0  # for one that ends the machine: 7 s under TCG
 
 # Steps after which this boot's guest says nothing more: the trace is followed to the end before them.
 _BOOT_ENDERS = (Reboot, Poweroff, Halt, Kexec, Panic)
-
-# What an actor of these kinds does to the machine is no surprise.
-_EXPECTED_ENDS: dict[type[Step], State] = {Reboot: State.RESET, Poweroff: State.OFF}
 
 # Samples that are taken by themselves, with the guest paused.
 _SAMPLED_ENDS = {State.RESET: "reset", State.OFF: "power-off"}
@@ -60,22 +72,30 @@ class Steps:
     tracer: Tracer
     folder: RunFolder
     booted: Callable[[Session, dict[str, str]], None]
+    holds: Holds
+    log: EventLog
+    actors: dict[str, Actor] = field(default_factory=dict)  # started in this boot, and not known to be done
+    _before: Moment | None = None  # when the step before began
 
     def run(self, steps: list[Step]) -> None:
-        """Boots, does `steps` one after the other, and finishes the trace."""
+        """Boots, does `steps` one after the other, and finishes the trace. Nobody is held afterwards."""
         self.session.when_asleep = self._sample
         with progress.task("boot"):
             deadline = Deadline.after(_BOOT_S, "the guest's boot")
             self.session.machine.start(deadline)
             self._enter_boot(deadline)
+            self.holds.arm(self.session.machine, deadline)
         try:
             for step in steps:
                 with progress.task(step.title):
                     self._do(step)
             self._end()
         except HarnessError:
+            self._let_go()
             self._salvage()
             raise
+        finally:
+            self.holds.close()
 
     def _salvage(self) -> None:
         """Takes the trace of a guest that may answer no more, up to where it is."""
@@ -95,21 +115,44 @@ class Steps:
         machine = self.session.machine
         boot, online, position = machine.boot.number, self.session.online, machine.console.position
         deadline = Deadline.after(step.seconds, f"step {step.id!r}")
+        moment = Moment.now(self.session, self.log)
         result = Result(UNFINISHED)
         try:
             result = self._perform(step, deadline)
-        except DeadlineExceeded as timeout:
-            raise why_hung(step.id, self.session, timeout) from timeout
+        except (DeadlineExceeded, GuestEnded) as error:
+            raise self._why(step, error) from error
         finally:
+            self._before = moment
             console = tuple(line.text for line in machine.console.lines(position)[-40:])
             outcome = Outcome(
                 step.id, step.kind, boot, result.value, time.monotonic() - begin, online, result.detail, console
             )
             self.folder.append("steps.jsonl", outcome.to_json())
-        if machine.state in _SAMPLED_ENDS:
-            self._sample(_SAMPLED_ENDS[machine.state], deadline)
+        self._look_at_an_end(deadline)
+
+    def _look_at_an_end(self, deadline: Deadline) -> None:
+        """Takes what a machine that stands still has to tell."""
+        if (name := _SAMPLED_ENDS.get(self.session.machine.state)) is not None:
+            self._sample(name, deadline)
         self.tracer.take_leftover(self.session, deadline)
 
+    def _why(self, step: Step, error: HarnessError) -> HarnessError:
+        """The exception for a step that ran out of time, or of a guest: whose fault it is."""
+        if isinstance(error, GuestEnded) and not (error.ending.kind is EndingKind.SILENT and self.holds.active):
+            return error
+        if not self.holds.active:
+            return why_hung(step.id, self.session, error)
+        held = self.holds.describe()
+        return held_or_hung(step.id, self.session, error, held, self._let_go)
+
+    def _let_go(self) -> None:
+        """Releases everybody, whatever else is broken."""
+        with contextlib.suppress(HarnessError):
+            self.holds.release_all("end of run", Deadline.after(_LOOK_S, "letting go all tasks"))
+
+    # Steps
+
+    @singledispatchmethod
     def _perform(self, step: Step, deadline: Deadline) -> Result:
         if isinstance(step, Suspend):
             self.tracer.use_serial_line(self.session, deadline)
@@ -117,41 +160,169 @@ class Steps:
             self.tracer.leave_the_rest(self.session, deadline)
         elif isinstance(step, _BOOT_ENDERS):
             self.tracer.follow_to_the_end(self.session, deadline)
-        if isinstance(step, Sample):
-            self._sample(step.name, deadline)
-            return Result()
-        if isinstance(step, Boot):
-            if self.session.machine.state is not State.BOOTING:  # after a kexec it boots already
-                self.session.machine.continue_boot(deadline)
-            self._enter_boot(deadline)
-            return Result()
-        if isinstance(step, Start):
-            actor = self.scenario.actors[step.actor]
-            if isinstance(actor, _BOOT_ENDERS):
-                self.tracer.leave_the_rest(self.session, deadline, streaming=True)
-                self.session.machine.expect(_EXPECTED_ENDS[type(actor)])
-            self.session.start_marked(actor.id, pinned(actor, command(actor, self.session)), deadline)
-            return Result()
-        if isinstance(step, Until) and step.what.endswith(".exit"):
-            return self._await_actor(step.what.removesuffix(".exit"), deadline)
         return perform(step, self.session, deadline)
 
-    def _await_actor(self, name: str, deadline: Deadline) -> Result:
-        actor = self.scenario.actors[name]
-        begin, boot, online = time.monotonic(), self.session.machine.boot.number, self.session.online
-        done = self.session.note_online(self.session.background.pop(name).wait(deadline))
-        result = result_of(actor, done)
-        outcome = Outcome(name, actor.kind, boot, result.value, time.monotonic() - begin, online, result.detail)
-        self.folder.append("steps.jsonl", outcome.to_json())
+    @_perform.register
+    def _(self, step: Sample, deadline: Deadline) -> Result:
+        self._sample(step.name, deadline)
         return Result()
+
+    @_perform.register
+    def _(self, step: Boot, deadline: Deadline) -> Result:
+        self._settle_actors()
+        self.holds.forget_actors(deadline)
+        if self.session.machine.state is not State.BOOTING:  # after a kexec it boots already
+            self.session.machine.continue_boot(deadline)
+        self._enter_boot(deadline)
+        return Result()
+
+    @_perform.register
+    def _(self, step: Start, deadline: Deadline) -> Result:
+        machine, doing = self.session.machine, self.scenario.actors[step.actor]
+        if not machine.has_network(deadline):
+            raise NotExercised(
+                f"actor {step.actor!r} cannot be started: a reboot has taken the guest's network away",
+                hint="start it earlier, and hold it at a point until then",
+            )
+        if isinstance(doing, _BOOT_ENDERS):
+            self.tracer.leave_the_rest(self.session, deadline, streaming=True)
+        actor = Actor.prepare(doing, self.session, deadline)
+        self.actors[step.actor] = actor
+        self.holds.arm_for(actor, deadline)
+        actor.go(deadline)
+        return Result(detail=self._wait_blocked(actor, deadline) if step.blocks else f"pid {actor.pid}")
+
+    @_perform.register
+    def _(self, step: Until, deadline: Deadline) -> Result:
+        if step.actor:
+            return self._await_actor(step.actor, deadline)
+        if step.what:
+            return perform(step, self.session, deadline)
+        since = self._before or Moment(0, {})
+        met = condition(step, self.session, self.log, since, deadline)
+
+        def look() -> bool | None:
+            self.session.machine.check()
+            return met() or None
+
+        try:
+            self.session.machine.watch(look, deadline)
+        except DeadlineExceeded as late:
+            raise NotExercised(f"{step.title}: not within {step.seconds:g} s", evidence=self._whereabouts()) from late
+        return Result()
+
+    @_perform.register
+    def _(self, step: Hold, deadline: Deadline) -> Result:
+        actor = self.actors.get(self.holds.actors.get(step.point, ""))
+        try:
+            held = self.holds.wait(step.point, self.session.machine, actor, deadline)
+        except DeadlineExceeded as late:
+            what = f"nobody came to point {step.point!r} within {step.seconds:g} s"
+            raise NotExercised(what, evidence=self._whereabouts()) from late
+        preemptible = "" if held.preemptible else ", not preemptible"
+        return Result(detail=f"{held.task}-{held.pid} on CPU {held.cpu}{preemptible}")
+
+    @_perform.register
+    def _(self, step: Release, deadline: Deadline) -> Result:
+        return Result(detail=self.holds.release(step.point, deadline))
 
     def _sample(self, name: str, deadline: Deadline) -> None:
         """Takes a sample and keeps it."""
         self.folder.append("samples.jsonl", take_sample(name, self.session, deadline).to_json())
 
+    # Actors
+
+    def _wait_blocked(self, actor: Actor, deadline: Deadline) -> str:
+        """Waits until the actor's task sleeps at one place; says where."""
+        while actor.result() is None:
+            before, after = look_twice(self.session, _STABLE_S, deadline, [actor.pid])
+            waiting = asleep(before, after, "DS")
+            if after and all(task in waiting for task in leaves(after)):
+                self.holds.note_waiting(waiting)
+                return ", ".join(f"{task.name}-{task.pid} sleeps in {task.place}()" for task in leaves(after))
+            if deadline.expired:
+                evidence = "\n".join(map(str, after.values()))
+                raise NotExercised(f"actor {actor.step.id!r} did not block", evidence=evidence)
+        raise NotExercised(f"actor {actor.step.id!r} came to its end, and was expected to block")
+
+    def _await_actor(self, name: str, deadline: Deadline) -> Result:
+        actor = self.actors[name]
+
+        def look() -> Result | None:
+            result = actor.result()
+            if result is None and self.session.machine.check() in ENDED:
+                raise NotExercised(f"actor {name!r} was lost: the machine is {self.session.machine.state.value}")
+            return result
+
+        result = self.session.machine.watch(look, deadline)
+        self._record(self.actors.pop(name), result)
+        return Result()
+
+    def _record(self, actor: Actor, result: Result, stacks: tuple[str, ...] = ()) -> None:
+        actor.close()
+        self.folder.append("steps.jsonl", actor.outcome(result, stacks).to_json())
+
+    def _settle_actors(self) -> None:
+        """Says of every actor that nobody waited for what became of it."""
+        hung = self._hung_actors()
+        for name, actor in list(self.actors.items()):
+            stuck = list(below(hung, [actor.pid]).values())
+            result = actor.result() or Result(HUNG if stuck else UNFINISHED, self._whereabouts_of(actor, stuck))
+            self._record(
+                self.actors.pop(name), result, tuple(line for task in stuck for line in str(task).splitlines())
+            )
+
+    def _hung_actors(self) -> dict[int, Task]:
+        """The tasks of actors that hang in the kernel of the present boot, although nobody is held."""
+        machine = self.session.machine
+        deadline = Deadline.after(_END_S if self._ends_machine else _GRACE_S, "actors that nobody waits for")
+        with contextlib.suppress(DeadlineExceeded):
+            machine.watch(self._all_done, deadline)
+        away = [actor.pid for actor in self.actors.values() if actor.result() is None]
+        if not away or machine.state is not State.RUNNING or self.session.halted:
+            return {}
+        try:
+            tasks = hung_tasks(self.session, away)
+        except HarnessError:
+            tasks = hung_by_console(self.session, away)
+        return {task.pid: task for task in tasks}
+
+    @property
+    def _ends_machine(self) -> bool:
+        return any(isinstance(actor.step, _BOOT_ENDERS) for actor in self.actors.values())
+
+    def _all_done(self) -> bool | None:
+        over = self.session.machine.state in ENDED
+        return over or all(actor.result() is not None for actor in self.actors.values()) or None
+
+    def _whereabouts_of(self, actor: Actor, stuck: list[Task]) -> str:
+        if stuck:
+            return ", ".join(f"{task.name}-{task.pid} in {task.place}()" for task in stuck)
+        machine = self.session.machine
+        if machine.boot.number != actor.boot:
+            return "its boot is over"
+        return f"the machine is {machine.state.value}" if machine.state in ENDED else "it did not come back"
+
+    def _whereabouts(self) -> str:
+        """Who is held, and where the actors are: the evidence for what did not happen."""
+        deadline = Deadline.after(_LOOK_S, "the actors' stacks")
+        parts = [self.holds.describe()]
+        with contextlib.suppress(HarnessError):
+            if self.actors and self.session.machine.has_network(deadline):
+                tasks = look(self.session, deadline, [actor.pid for actor in self.actors.values()])
+                parts += map(str, leaves(tasks))
+        return "\n".join(part for part in parts if part)
+
+    # The end
+
     def _end(self) -> None:
-        """Finishes the trace of a guest that is alive, and keeps its kernel log."""
+        """Lets everybody go, finishes the trace of a guest that is alive, and keeps its kernel log."""
         deadline = Deadline.after(_FINISH_S, "the end of the trace")
+        self.holds.release_all("end of run", deadline)
+        at_its_end = self.session.machine.state in ENDED
+        self._settle_actors()
+        if not at_its_end:
+            self._look_at_an_end(deadline)
         # A reset or panic that nothing asked for ends the run here too, although every step is done.
         running = self.session.machine.check() is State.RUNNING
         if not running or self.session.halted or not self.session.shell.alive:

@@ -1,0 +1,126 @@
+"""An actor: a command in the guest that runs beside the steps.
+
+It starts in two phases, so that points can be armed for its task before it does anything: its shell says its pid and
+waits for a word. What became of it comes over SSH and on the console, which outlives the guest's network: since 6.15
+device_shutdown() takes that away from a reboot that is in flight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Self
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError
+from harness.guest.actions import Result, command, result_of
+from harness.guest.outcome import Outcome
+from harness.guest.session import Session, mark_script, pinned
+from harness.guest.ssh import Background, CommandResult
+from harness.machine.state import ENDED, State
+from harness.scenario.steps import GuestStep, Poweroff, Reboot, Step
+
+# What an actor of these kinds does to the machine is no surprise, and is its success.
+EXPECTED_ENDS: dict[type[Step], State] = {Reboot: State.RESET, Poweroff: State.OFF}
+
+_PID = "harness-pid "
+_BEGUN = "harness-begun"
+_LINE_MAX = 800  # of its output's last line, guestctl's reply; a message in the kernel log holds 1024 bytes
+_SILENCE_S = 0.5  # for the diagnosis of a connection that broke
+
+
+def actor_script(step: GuestStep, session: Session) -> str:
+    """The shell script of an actor: who it is, then, at a word, its command between marks, and what became of it."""
+    return "\n".join(
+        (
+            f"echo {_PID}$$; read -r go || exit 1; echo {_BEGUN}",
+            mark_script("begin", step.id),
+            f"reply=$({pinned(step, command(step, session))})",
+            "status=$?",
+            mark_script("end", step.id),
+            "read -r cpus < /sys/devices/system/cpu/online",
+            "line=${reply##*'\n'}",
+            f'echo "harness: done {step.id} $status $cpus ${{line:0:{_LINE_MAX}}}" > /dev/kmsg',
+            'echo "$reply"; echo "harness-online $cpus"',
+            "exit $status",
+        )
+    )
+
+
+@dataclass
+class Actor:
+    """An actor of the present boot, from its shell's first word on."""
+
+    step: GuestStep
+    session: Session
+    background: Background
+    pid: int
+    boot: int
+    online: tuple[int, ...]
+    began: float = field(default_factory=time.monotonic)
+    _since: int = 0  # position on the console
+
+    @classmethod
+    def prepare(cls, step: GuestStep, session: Session, deadline: Deadline) -> Self:
+        """Starts its shell. Raises like `Shell.start`."""
+        machine = session.machine
+        background = session.shell.start(actor_script(step, session), deadline)
+        pid = int(background.wait_line(_PID, deadline))
+        return cls(
+            step, session, background, pid, machine.boot.number, session.online, _since=machine.console.position
+        )
+
+    def go(self, deadline: Deadline) -> None:
+        """Lets the command begin."""
+        self.began = time.monotonic()
+        if (end := EXPECTED_ENDS.get(type(self.step))) is not None:
+            self.session.machine.expect(end)
+        self.background.send("go\n", deadline)
+        self.background.wait_line(_BEGUN, deadline)
+
+    def result(self) -> Result | None:
+        """What became of it; None while it has not come back."""
+        done = self._by_console() or self._by_ssh()
+        if done is not None:
+            return result_of(self.step, self.session.note_online(done))
+        machine = self.session.machine
+        end = EXPECTED_ENDS.get(type(self.step))
+        return Result() if end is not None and machine.boot.number == self.boot and machine.state is end else None
+
+    def outcome(self, result: Result, stacks: tuple[str, ...] = ()) -> Outcome:
+        """Its line in steps.jsonl."""
+        return Outcome(
+            self.step.id,
+            self.step.kind,
+            self.boot,
+            result.value,
+            time.monotonic() - self.began,
+            self.online,
+            result.detail,
+            stacks=stacks,
+        )
+
+    def close(self) -> None:
+        """Stops listening to it."""
+        self.background.close()
+
+    def _by_ssh(self) -> CommandResult | None:
+        machine = self.session.machine
+        if machine.state in ENDED or machine.boot.number != self.boot:
+            return None
+        # A connection that is lost says nothing of the command: the console still may.
+        with contextlib.suppress(HarnessError):
+            return self.background.poll(Deadline.after(_SILENCE_S, "an actor's connection"))
+        return None
+
+    def _by_console(self) -> CommandResult | None:
+        pattern = rf"harness: done {re.escape(self.step.id)} (\d+) (\S+) ?(.*)"
+        line = self.session.machine.console.find(pattern, self._since)
+        if line is None:
+            return None
+        match = re.search(pattern, line.text)
+        assert match is not None
+        text = f"{match[3]}\nharness-online {match[2]}\n"
+        return CommandResult(self.step.id, int(match[1]), text, "", time.monotonic() - self.began)
