@@ -14,7 +14,7 @@ from harness.bench.life import first_command
 from harness.bench.setup import Setup
 from harness.deadline import Deadline
 from harness.errors import HostFault
-from harness.guest.boot import prepared
+from harness.guest.boot import GuestPlan, fresh
 from harness.images.direct import direct_image
 from harness.images.initramfs import build_image
 from harness.images.recipe import load_recipe
@@ -45,7 +45,9 @@ class FirstCommand:
         setup = self._setup
         with (
             tempfile.TemporaryDirectory(dir=setup.scratch) as folder,
-            prepared(setup.kernel, setup.engine, setup.qemu, Path(folder), MachineSpec(), (), deadline) as session,
+            fresh(
+                GuestPlan(setup.kernel, setup.engine, setup.qemu, MachineSpec()), Path(folder), deadline
+            ) as session,
         ):
             begin = time.monotonic()
             first_command(session, deadline)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.bench.setup import Setup
 from harness.deadline import Deadline
-from harness.guest.boot import prepared
+from harness.guest.boot import GuestPlan, fresh
 from harness.guest.session import Session
 from harness.machine.argv import MachineSpec
 from harness.machine.host import cpus
@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="harness-bench.") as name:
         folder = Path(name)
         setup = Setup(folder)
-        with prepared(setup.kernel, setup.engine, setup.qemu, folder, spec, (), deadline) as session:
+        with fresh(GuestPlan(setup.kernel, setup.engine, setup.qemu, spec), folder, deadline) as session:
             print(first_command(session, deadline))
             session.shell.start("poweroff -f", deadline)
             session.machine.wait_power_off(deadline)

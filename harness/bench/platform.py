@@ -15,7 +15,7 @@ from harness.bench.life import first_command
 from harness.bench.setup import Setup
 from harness.deadline import Deadline
 from harness.errors import HostFault
-from harness.guest.boot import prepared
+from harness.guest.boot import GuestPlan, fresh
 from harness.guest.session import Session
 from harness.images.direct import direct_image
 from harness.images.initramfs import build_image
@@ -157,7 +157,7 @@ def _without_plugin() -> Engine:
 def _session(setup: Setup, engine: Engine, deadline: Deadline) -> Iterator[Session]:
     with (
         tempfile.TemporaryDirectory(dir=setup.scratch) as folder,
-        prepared(setup.kernel, engine, setup.qemu, Path(folder), MachineSpec(), (), deadline) as session,
+        fresh(GuestPlan(setup.kernel, engine, setup.qemu, MachineSpec()), Path(folder), deadline) as session,
     ):
         yield session
 

@@ -40,6 +40,7 @@ from harness.scenario.load import REFERENCE_CLAIMS, load_scenario, scenario_file
     "--config", "fragments", multiple=True, metavar="NAME", help="Add a fragment of kconfigs/ to the build."
 )
 @click.option("--modules-only", default="", metavar="SUBSYSTEM", help="Rebuild only the modules of: kvm.")
+@click.option("--cold", is_flag=True, help="Boot for every run, even where a snapshot of the booted guest would do.")
 @click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
 @click.option("-v", "--verbose", is_flag=True, help="Show the evidence of confirmed claims as well.")
 def run(
@@ -49,6 +50,7 @@ def run(
     patches: tuple[Path, ...],
     fragments: tuple[str, ...],
     modules_only: str,
+    cold: bool,
     json_file: str | None,
     verbose: bool,
 ) -> int:
@@ -72,7 +74,7 @@ def run(
     results: list[RunResult] = []
     try:
         for scenario, kernel, build in chosen:
-            job = Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, build)
+            job = Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, build, cold)
             with progress.task(f"{scenario.name} on {job.label}"):
                 results.append(run_job(job))
     finally:  # a batch that ends early keeps what it has

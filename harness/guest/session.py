@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.deadline import Deadline
@@ -32,12 +33,25 @@ class Session:
     machine: Machine
     engine: Engine
     shell: Shell
+    snapshot: Path | None = None  # that the first boot goes on from, in place of a boot
     online: tuple[int, ...] = ()
     background: dict[str, Background] = field(default_factory=dict)
     plugged: dict[int, str] = field(default_factory=dict)
     sampled_until: int = 0  # position in the console's lines up to which samples have it
     halted: bool = False  # by `halt`: the CPUs stand still, which QEMU does not report
     when_asleep: Callable[[str, Deadline], None] | None = None  # takes a sample of the suspended machine, by name
+
+    def start(self, deadline: Deadline) -> None:
+        """Starts the machine: it boots, or is already where its snapshot was taken. `enter` comes next."""
+        if self.snapshot is None:
+            self.machine.start(deadline)
+        else:
+            self.machine.restore(self.snapshot, deadline)
+
+    def enter(self, deadline: Deadline) -> None:
+        """Waits for the guest of the present boot, and connects to it."""
+        self.machine.wait_ready(deadline)
+        self.shell.connect(deadline)
 
     def module(self, name: str) -> str:
         """The module behind a scenario's name for it: kvm_vendor is kvm_amd or kvm_intel."""

@@ -18,7 +18,7 @@ from harness.errors import HostFault
 from harness.images import cpio
 from harness.images.libraries import shared_libraries
 from harness.images.modules import Module, ModuleTree
-from harness.images.recipe import PackageSet, Recipe
+from harness.images.recipe import PackageSet, Recipe, load_recipe
 from harness.kernels.model import Kernel
 from harness.paths import cache_dir
 from harness.process import run
@@ -48,6 +48,12 @@ class GuestImage:
             with path.open("ab") as file:
                 file.writelines(overlays)
         return path
+
+
+def boot_modules(kernel: Kernel) -> frozenset[str]:
+    """The modules of `kernel` that the image's init loads, those that they need among them."""
+    tree = ModuleTree(kernel)
+    return frozenset(module.name for module in tree.resolve(load_recipe().modules.boot))
 
 
 @dataclass(frozen=True)

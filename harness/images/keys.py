@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from harness.images import cpio
 
 _TYPE = b"ssh-ed25519"
+_PUBLIC_SIZE = 32  # bytes, at the end of dropbear's file
 _CLIENT_FILE = "client_ed25519"
 _HOST_FILE = "host_ed25519"
 
@@ -41,13 +42,22 @@ def make_keys(folder: Path) -> RunKeys:
     openssh = client.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    public = client.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    return RunKeys(
-        client=_write_private(folder / _CLIENT_FILE, openssh),
-        host=_write_private(folder / _HOST_FILE, _dropbear_key(host)),
-        authorized_key=public.decode(),
-        host_key=paramiko.Ed25519Key(data=_string(_TYPE) + _string(host.public_key().public_bytes_raw())),
-    )
+    _write_private(folder / _CLIENT_FILE, openssh)
+    _write_private(folder / _HOST_FILE, _dropbear_key(host))
+    return _read_keys(folder)
+
+
+def copy_keys(source: Path, folder: Path) -> RunKeys:
+    """The keys that were made in `source`, for `folder` too: of a guest that goes on there. Raises OSError."""
+    for name in (_CLIENT_FILE, _HOST_FILE):
+        _write_private(folder / name, (source / name).read_bytes())
+    return _read_keys(folder)
+
+
+def remove_keys(folder: Path) -> None:
+    """Takes the keys away again, where there are any."""
+    for name in (_CLIENT_FILE, _HOST_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def run_overlay(keys: RunKeys) -> bytes:
@@ -62,6 +72,17 @@ def run_overlay(keys: RunKeys) -> bytes:
             cpio.file(_GUEST_AUTHORIZED_KEYS, keys.authorized_key.encode() + b"\n", 0o600),
             cpio.file(_GUEST_HOST_KEY, keys.host.read_bytes(), 0o600),
         )
+    )
+
+
+def _read_keys(folder: Path) -> RunKeys:
+    client, host = folder / _CLIENT_FILE, folder / _HOST_FILE
+    public = paramiko.Ed25519Key.from_private_key_file(str(client)).get_base64()
+    return RunKeys(
+        client=client,
+        host=host,
+        authorized_key=f"{_TYPE.decode()} {public}",
+        host_key=paramiko.Ed25519Key(data=_string(_TYPE) + _string(host.read_bytes()[-_PUBLIC_SIZE:])),
     )
 
 

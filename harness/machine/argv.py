@@ -147,9 +147,10 @@ def groups(spec: MachineSpec, engine: Engine, files: BootFiles, run: Path, wirin
             ("-action", "reboot=shutdown,shutdown=pause"),
         ),
         Group(
-            "serial console; QEMU itself writes the log, so it is complete whatever happens to the harness",
+            "serial console; QEMU itself writes the log, so it is complete whatever happens to the harness. A guest "
+            "from a snapshot has said something before",
             (
-                *("-chardev", f"{wiring.console},id=console,logfile={_comma(run / 'console.log')}"),
+                *("-chardev", f"{wiring.console},id=console,logfile={_comma(run / 'console.log')},logappend=on"),
                 *("-serial", "chardev:console"),
             ),
         ),

@@ -51,13 +51,19 @@ class Seen:
 
 
 class Console:
-    """The guest's ttyS0 at the other end of `sock`, which is this object's from now on."""
+    """The guest's ttyS0 at the other end of `sock`, which is this object's from now on.
 
-    def __init__(self, sock: socket.socket, bell: Bell) -> None:
+    `said` is what it printed before, in another QEMU.
+    """
+
+    def __init__(self, sock: socket.socket, bell: Bell, said: str = "") -> None:
         self._bell = bell
         self._lines: list[Line] = []
         self._signs: list[Seen] = []
         self._began = time.monotonic()
+        *whole, self._begun = said.encode().split(b"\n")
+        for line in whole:
+            self._add(line)
         self._spawn = SocketSpawn(sock, timeout=None)
         self._thread = threading.Thread(target=self._read, name="console", daemon=True)
         self._thread.start()
@@ -122,13 +128,19 @@ class Console:
 
     def _read(self) -> None:
         while self._spawn.expect_exact([b"\n", pexpect.EOF], timeout=None) == 0:
-            self._add(self._spawn.before)
-        if self._spawn.before:
-            self._add(self._spawn.before)
+            self._add(self._read_part())
+        if rest := self._read_part():
+            self._add(rest)
         self._bell.ring()
 
-    def _add(self, raw: bytes | str | None) -> None:
-        assert isinstance(raw, bytes)  # SocketSpawn without an encoding
+    def _read_part(self) -> bytes:
+        """What was read up to here, after what there was of the line before."""
+        part = self._spawn.before
+        assert isinstance(part, bytes)  # SocketSpawn without an encoding
+        begun, self._begun = self._begun, b""
+        return begun + part
+
+    def _add(self, raw: bytes) -> None:
         line = Line(len(self._lines), time.monotonic(), raw.decode(errors="replace").strip("\r"))
         for sign in Sign:
             match = sign.value.search(line.text)

@@ -40,7 +40,7 @@ class Live:
     def state(self) -> State:
         if self.process.returncode is not None:
             return State.GONE
-        state = guest_state(self.qmp.events(since=self.boot.events), self.signs(), self.boot.restored)
+        state = guest_state(self.qmp.events(since=self.boot.events), self.signs())
         return State.STOPPED if self.paused and state not in ENDED else state
 
     def signs(self) -> dict[Sign, Seen]:

@@ -25,7 +25,7 @@ from harness.machine.live import Boot, Live
 from harness.machine.qemu import QemuProcess
 from harness.machine.qmp import Qmp, QmpEvent, QmpLost
 from harness.machine.registers import CpuRegisters
-from harness.machine.snapshot import Snapshot
+from harness.machine.snapshot import Snapshot, SnapshotBroken
 from harness.machine.state import ENDED, State
 from harness.machine.toolchain import Qemu
 from harness.platform.link import LinkLost, Platform
@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 # A boot under TCG with `quiet` prints nothing for 5 s on an idle machine; on one with a load of 11 it was 30 s.
 SILENCE_S = 90.0
+
+QMP_LOG = "qmp.jsonl"
 
 _QUIT_S = 3.0
 _DEATH_S = 2.0  # between QEMU closing its connections and its exit status
@@ -175,18 +177,19 @@ class Machine:
     def restore(self, folder: Path, deadline: Deadline) -> None:
         """Starts QEMU with the state that `save` left in `folder`; the guest goes on where it was, as does its boot.
 
-        In place of `start` and `wait_ready`. The SSH port is another one, and connections are gone. Raises UsageError
-        for a snapshot of another machine, else what `start` raises.
+        In place of `start`. What the console said before is there again, and in the machine's folder. The SSH port
+        is another one, and connections are gone. Raises UsageError for a snapshot of another machine, SnapshotBroken
+        for one that QEMU cannot go on from, else what `start` raises.
         """
         self._require("restore", State.CREATED)
         saved = Snapshot.read(folder, self._identity)
+        said = snapshot.continue_records(folder, self.run)
         try:
             if self.platform is not None and saved.platform is not None:
                 self.platform.restore(saved.platform)
-            self._start(deadline, *snapshot.ARGUMENTS, boot=Boot(saved.boot, time.monotonic(), restored=True))
-            since = self.qmp.position
-            snapshot.begin_load(self.qmp, folder, deadline)
-            self._wait_migration(since, deadline)
+            boot = Boot(saved.boot, time.monotonic(), saved.console, restored=True)
+            self._start(deadline, *snapshot.ARGUMENTS, boot=boot, said=said)
+            self._load(folder, deadline)
             self.qmp.execute("cont", deadline)
         except BaseException:
             self.close()
@@ -401,7 +404,8 @@ class Machine:
             since = self.qmp.position
             snapshot.begin_save(self.qmp, folder, deadline)
             self._wait_migration(since, deadline)
-            Snapshot(self._identity, self.boot.number, platform).write(folder)
+            boot = self.boot
+            Snapshot(self._identity, boot.number, boot.console, platform).write(folder, self.run)
         finally:
             self.resume(deadline)
 
@@ -434,6 +438,17 @@ class Machine:
         since = self.qmp.position
         self.qmp.execute("device_del", deadline, {"id": name})
         self._wait_hotplug(name, hotplug.Source.EJECTION, hotplug.given_back, since, deadline)
+
+    def _load(self, folder: Path, deadline: Deadline) -> None:
+        since = self.qmp.position
+        try:
+            snapshot.begin_load(self.qmp, folder, deadline)
+            self._wait_migration(since, deadline)
+        except DeadlineExceeded:
+            raise
+        except HostFault as error:  # a QEMU that cannot read a device's state ends
+            words = self._started.process.words()
+            raise SnapshotBroken(f"QEMU cannot read {folder}", found=error.what, evidence=words) from error
 
     def _wait_migration(self, since: int, deadline: Deadline) -> None:
         def look() -> bool | None:
@@ -495,8 +510,8 @@ class Machine:
                 raise found.fault() from error
             raise deadline.exceeded(f"{found.text}; the machine is {live.state.value}\n{found.evidence}") from error
 
-    def _start(self, deadline: Deadline, *more: str, boot: Boot | None = None) -> None:
-        """Starts QEMU, with the arguments `more` after the machine's."""
+    def _start(self, deadline: Deadline, *more: str, boot: Boot | None = None, said: str = "") -> None:
+        """Starts QEMU, with the arguments `more` after the machine's, and with what its console `said` before."""
         self._write_script()
         console_end, console_qemu = socket.socketpair()
         qmp_end, qmp_qemu = socket.socketpair()
@@ -508,9 +523,9 @@ class Machine:
             inherited = (*fds, *(self.platform.pass_fds if self.platform else ()))
             process = QemuProcess(command, self.run / "qemu.log", inherited, bell)
             self._cleanup.callback(process.kill)
-        console = Console(console_end, bell)
+        console = Console(console_end, bell, said)
         self._cleanup.callback(console.close)
-        qmp = Qmp(self.run / "qmp.jsonl", bell)
+        qmp = Qmp(self.run / QMP_LOG, bell)
         self._cleanup.callback(qmp.close)
         self._live = Live(process, console, qmp, bell, boot or Boot(1, time.monotonic()))
         self._live = dataclasses.replace(self._live, ssh_port=self._connect(qmp_end, deadline))

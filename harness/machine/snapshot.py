@@ -7,20 +7,32 @@ pages are read back from where they are.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.deadline import Deadline
 from harness.errors import HostFault, UsageError
 from harness.machine.qmp import Qmp, QmpEvent
+from harness.platform.link import EVENTS
+
+CONSOLE = "console.log"  # in a machine's folder, written by QEMU
 
 _STATE = "machine.state"
 _META = "machine.json"
 
+# What QEMU has written about the boot that goes on elsewhere.
+_RECORDS = (CONSOLE, EVENTS)
+
 # `events` has QEMU report the progress of a migration.
 _CAPABILITIES = ("mapped-ram", "events")
+
+
+class SnapshotBroken(HostFault):
+    """A snapshot that is incomplete, damaged or gone: another boot makes another one."""
 
 
 @dataclass(frozen=True)
@@ -29,27 +41,55 @@ class Snapshot:
 
     made_for: tuple[str, ...]
     boot: int
+    console: int  # where the boot begins in the console's lines
     platform: Mapping[str, Any] | None  # Platform.state()
+    size: int = 0  # of QEMU's file, in bytes
 
-    def write(self, folder: Path) -> None:
-        data = {"made_for": self.made_for, "boot": self.boot, "platform": self.platform}
-        (folder / _META).write_text(json.dumps(data, indent=1))
+    def write(self, folder: Path, run: Path) -> None:
+        """Completes the snapshot in `folder`, beside QEMU's file, with what is in the machine's own folder `run`."""
+        for record in _RECORDS:
+            if (run / record).exists():
+                shutil.copyfile(run / record, folder / record)
+        with (folder / _STATE).open("rb") as state:
+            os.fsync(state.fileno())
+            size = os.fstat(state.fileno()).st_size
+        (folder / _META).write_text(json.dumps({**asdict(self), "size": size}, indent=1))
 
     @classmethod
     def read(cls, folder: Path, made_for: tuple[str, ...]) -> Snapshot:
-        """Raises UsageError when `folder` has none, or one of a machine that is not `made_for`."""
+        """Raises SnapshotBroken when `folder` has none that is whole, UsageError for one that is not `made_for`."""
         try:
             data = json.loads((folder / _META).read_text())
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{folder} has no snapshot of a machine", found=str(error)) from error
-        if tuple(data["made_for"]) != made_for:
+            saved = cls(**{**data, "made_for": tuple(data["made_for"])})
+            size = (folder / _STATE).stat().st_size
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SnapshotBroken(f"{folder} has no snapshot of a machine", found=str(error)) from error
+        if size != saved.size:
+            raise SnapshotBroken(
+                f"the snapshot in {folder} is damaged", expected=f"{saved.size} bytes", found=f"{size} bytes"
+            )
+        if saved.made_for != made_for:
             raise UsageError(
                 "the snapshot is of another machine",
-                expected="; ".join(data["made_for"]),
+                expected="; ".join(saved.made_for),
                 found="; ".join(made_for),
                 hint="restore it with the engine, QEMU and machine that it was saved with",
             )
-        return cls(made_for, data["boot"], data["platform"])
+        return saved
+
+
+def continue_records(folder: Path, run: Path) -> str:
+    """Gives the machine's folder `run` what QEMU had written before the snapshot; returns what the console said.
+
+    Raises SnapshotBroken when it is not there.
+    """
+    try:
+        for record in _RECORDS:
+            if record == CONSOLE or (folder / record).exists():
+                shutil.copyfile(folder / record, run / record)
+        return (run / CONSOLE).read_bytes().decode(errors="replace")
+    except OSError as error:
+        raise SnapshotBroken(f"the snapshot in {folder} is incomplete", found=str(error)) from error
 
 
 def begin_save(qmp: Qmp, folder: Path, deadline: Deadline) -> None:

@@ -31,11 +31,8 @@ ENDED = frozenset({State.PANICKED, State.CRASH_KERNEL, State.RESET, State.OFF, S
 _SHUTDOWN = {"guest-reset": State.RESET, "guest-shutdown": State.OFF}
 
 
-def guest_state(events: Sequence[QmpEvent], signs: Collection[Sign], restored: bool = False) -> State:
-    """The state of a machine whose QEMU runs, from the QMP events and console signs of the present boot.
-
-    A guest that was `restored` said that it is ready before it was saved.
-    """
+def guest_state(events: Sequence[QmpEvent], signs: Collection[Sign]) -> State:
+    """The state of a machine whose QEMU runs, from the QMP events and console signs of the present boot."""
     stopped = [event.data["reason"] for event in events if event.name == "SHUTDOWN"]
     if stopped and stopped[-1] in _SHUTDOWN:
         return _SHUTDOWN[stopped[-1]]
@@ -46,7 +43,7 @@ def guest_state(events: Sequence[QmpEvent], signs: Collection[Sign], restored: b
     for sign, state in _BY_SIGN:
         if sign in signs:
             return state
-    return State.RUNNING if restored else State.BOOTING
+    return State.BOOTING
 
 
 def _last(events: Sequence[QmpEvent], *names: str) -> str:

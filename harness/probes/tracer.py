@@ -49,7 +49,7 @@ class Tracer:
 
         Raises HostFault when the kernel has no tracer, or the platform did not see it begin.
         """
-        if self.functions is not None:
+        if self.functions is not None and not session.machine.boot.restored:  # it was seen before it was saved
             self.functions.require_begun()
         standard = [KernelProbe(name.partition(":")[2], tracepoint=name) for name in tracefs.STANDARD_TRACEPOINTS]
         script = tracefs.arm_script(session.machine.boot.number, [*standard, *self.probes])

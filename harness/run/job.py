@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from harness.deadline import Deadline
 from harness.errors import Exit, HarnessError, HostFault, NotExercised, UsageError
 from harness.folder import RunFolder
 from harness.guest.actions import EXTRA_MODULES
-from harness.guest.boot import prepared
+from harness.guest.boot import GuestPlan, fresh, restored
 from harness.guest.session import Session
 from harness.judge.judge import judge
 from harness.judge.record import RUN_FORMAT, load_record
@@ -22,6 +23,7 @@ from harness.kernels.model import BuildOptions, Kernel
 from harness.kernels.resolve import resolve, with_own_modules
 from harness.machine.argv import MachineSpec
 from harness.machine.engine import Engine
+from harness.machine.snapshot import SnapshotBroken
 from harness.machine.toolchain import Qemu
 from harness.observe import preemption
 from harness.observe.preemption import parse_preemption
@@ -50,6 +52,7 @@ from harness.run.requirements import (
     probe_error,
 )
 from harness.run.steps import Steps
+from harness.run.warm import cold_reason, discard, warm_guest
 from harness.scenario.load import to_yaml
 from harness.scenario.model import Scenario
 from harness.scenario.platform_events import PLATFORM_EVENTS
@@ -64,7 +67,10 @@ _CRASH_MEMORY = "crashkernel=160M"
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be run. `label` names the kernel in tables: its spec and what was done to it."""
+    """What is to be run. `label` names the kernel in tables: its spec and what was done to it.
+
+    `cold` boots even where the run could go on from a snapshot.
+    """
 
     scenario: Scenario
     kernel: str
@@ -72,6 +78,7 @@ class Job:
     qemu: Qemu
     options: BuildOptions = field(default_factory=BuildOptions)
     holds: HoldsChoice = "auto"  # what holds tasks at points
+    cold: bool = False
 
     @property
     def label(self) -> str:
@@ -182,8 +189,22 @@ class Run:
         steps = self.scenario.steps_on(str(self.kernel.version), self.job.engine.extension.name)
         extra = {name for step in steps for name in EXTRA_MODULES.get(type(step), ())}
         modules = sorted(extra.union(loaded_modules(self.scenario, self.kernel, self.job.engine)))
-        spec, folder = self._spec(steps), self.folder.path
-        with prepared(self.kernel, self.job.engine, self.job.qemu, folder, spec, modules, deadline) as session:
+        plan = GuestPlan(self.kernel, self.job.engine, self.job.qemu, self._spec(steps), tuple(modules))
+        why = "asked for" if self.job.cold else cold_reason(self.scenario, self.kernel, self.job.engine, self.probes)
+        snapshot = None if why else warm_guest(plan, self.symbols)
+        if snapshot is not None:
+            try:
+                self._run_on(restored(plan, snapshot, self.folder.path, deadline), steps, "")
+                return
+            except SnapshotBroken as broken:
+                progress.note(f"{broken.what}; the guest boots")
+                discard(snapshot, self.folder.path)
+        self._run_on(fresh(plan, self.folder.path, deadline), steps, why or "there is no snapshot")
+
+    def _run_on(self, guest: AbstractContextManager[Session], steps: list[Step], why_cold: str) -> None:
+        """Does the steps on a machine that is not started yet. `why_cold` says why it boots, "" when it need not."""
+        self._meta["start"] = {"how": "boot", "why": why_cold} if why_cold else {"how": "snapshot"}
+        with guest as session:
             tracer = self._tracer(session)
             self._holds = self._make_holds(session)
             log = EventLog(self.folder.path, self._functions)

@@ -82,7 +82,7 @@ class Steps:
         self.session.when_asleep = self._sample
         with progress.task("boot"):
             deadline = Deadline.after(_BOOT_S, "the guest's boot")
-            self.session.machine.start(deadline)
+            self.session.start(deadline)
             self._enter_boot(deadline)
             self.holds.arm(self.session.machine, deadline)
         try:
@@ -106,8 +106,7 @@ class Steps:
             self.tracer.take_leftover(self.session, deadline)
 
     def _enter_boot(self, deadline: Deadline) -> None:
-        self.session.machine.wait_ready(deadline)
-        self.session.shell.connect(deadline)
+        self.session.enter(deadline)
         self.booted(self.session, self.tracer.arm(self.session, deadline))
 
     def _do(self, step: Step) -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,24 @@ from harness.kernels import BuildOptions, Kernel, resolve
 from harness.machine.argv import MachineSpec
 from harness.machine.machine import WrongState
 from harness.machine.qmp import QmpEvent
-from harness.machine.snapshot import Snapshot, is_done
+from harness.machine.snapshot import Snapshot, SnapshotBroken, continue_records, is_done
 from harness.machine.state import State
 from harness.platform.config import PlatformConfig
 from harness.platform.tdx import ModuleConfig
 from tests import guests
 from tests.guests import Guest, deadline
 
+STATE = b"as QEMU writes it"
 MACHINE = ("engine tcg-vmx", "QEMU 11.1.3", "4 CPUs")
+
+
+def written(
+    parent: Path, boot: int = 1, platform: Mapping[str, object] | None = None, run: Path | None = None
+) -> Snapshot:
+    (parent / "machine.state").write_bytes(STATE)
+    saved = Snapshot(MACHINE, boot, 0, platform)
+    saved.write(parent, run or folder(parent, "run"))
+    return saved
 
 
 def events(*statuses: str) -> list[QmpEvent]:
@@ -35,20 +47,46 @@ def test_done_is_what_qemu_calls_completed() -> None:
 
 
 def test_a_snapshot_is_read_as_it_was_written(tmp_path: Path) -> None:
-    saved = Snapshot(MACHINE, 3, {"plugin": ["seq 1"], "tdx": None})
-    saved.write(tmp_path)
-    assert Snapshot.read(tmp_path, MACHINE) == saved
+    saved = written(tmp_path, 3, {"plugin": ["seq 1"], "tdx": None})
+    assert Snapshot.read(tmp_path, MACHINE) == replace(saved, size=len(STATE))
 
 
 def test_a_snapshot_of_another_machine_is_refused(tmp_path: Path) -> None:
-    Snapshot(MACHINE, 1, None).write(tmp_path)
+    written(tmp_path)
     with pytest.raises(UsageError, match=r"expected: .*4 CPUs\n +found: .*2 CPUs"):
         Snapshot.read(tmp_path, (*MACHINE[:2], "2 CPUs"))
 
 
 def test_a_folder_without_a_snapshot(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="has no snapshot"):
+    with pytest.raises(SnapshotBroken, match="has no snapshot"):
         Snapshot.read(tmp_path, MACHINE)
+
+
+def test_a_state_that_was_cut_short(tmp_path: Path) -> None:
+    written(tmp_path)
+    os.truncate(tmp_path / "machine.state", len(STATE) - 1)
+    with pytest.raises(SnapshotBroken, match=f"expected: {len(STATE)} bytes\n +found: {len(STATE) - 1} bytes"):
+        Snapshot.read(tmp_path, MACHINE)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"made_for": ["x"]}', '{"made_for": [], "nonsense": 1}'])
+def test_a_description_that_is_none(tmp_path: Path, text: str) -> None:
+    written(tmp_path)
+    (tmp_path / "machine.json").write_text(text)
+    with pytest.raises(SnapshotBroken, match="has no snapshot"):
+        Snapshot.read(tmp_path, MACHINE)
+
+
+def test_the_records_of_a_boot_go_on(tmp_path: Path) -> None:
+    run, other = folder(tmp_path, "run"), folder(tmp_path, "other")
+    (run / "console.log").write_bytes(b"[0.0] Linux\r\n\xff\n")
+    (run / "platform.jsonl").write_text("{}\n")
+    written(tmp_path, run=run)
+    assert continue_records(tmp_path, other) == "[0.0] Linux\r\n\ufffd\n"
+    assert (other / "platform.jsonl").read_text() == "{}\n"
+    (tmp_path / "console.log").unlink()
+    with pytest.raises(SnapshotBroken, match="incomplete"):
+        continue_records(tmp_path, other)
 
 
 @contextlib.contextmanager
