@@ -56,8 +56,8 @@ _LANDINGS = frozenset(map(bytes.fromhex, ("f30f1efa", "660f1f00", "0f1f40d6")))
 
 
 @dataclass(frozen=True)
-class _Return:
-    """Where a call that passed the filters will come back to."""
+class _Visit:
+    """A task at an instruction. The stack tells calls of one function by one task apart."""
 
     address: int
     rsp: int
@@ -66,12 +66,12 @@ class _Return:
 
 @dataclass(frozen=True)
 class _Hold:
-    """A hold in force. `slot` is where the task waits and `target` where it was to be; a hard hold has no slot."""
+    """A hold in force. `slot` is where the task waits; a hard hold has none."""
 
     held: Held
+    visit: _Visit
     boot: int
-    slot: spin.Slot | None
-    target: int
+    slot: spin.Slot | None = None
 
 
 @dataclass
@@ -82,9 +82,10 @@ class _Point:
     conditions: tuple[Condition, ...]
     places: set[int] = field(default_factory=set)  # where it is looked for: none once somebody is held
     hits: int = 0
-    back: _Return | None = None
+    back: _Visit | None = None  # where a call that passed the filters will come back to
     hold: _Hold | None = None
     lost: bool = False
+    refused: str = ""  # why nobody can be held there
 
     @property
     def spent(self) -> bool:
@@ -105,6 +106,17 @@ class _Request:
     done: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass(frozen=True)
+class _Passing:
+    """A task on a CPU at a breakpoint, while the machine stands still."""
+
+    cpu: int
+    state: CpuState
+    task: Task
+    visit: _Visit
+    memory: StoppedMemory
+
+
 class GdbHolder:
     """A holder (harness/probes/points.py) for one machine that runs. The kernel needs nokaslr."""
 
@@ -121,7 +133,8 @@ class GdbHolder:
         self._slots = iter(spin.slots(symbols))
         self._boot = machine.boot.number
         self._points: dict[str, _Point] = {}
-        self._hard: dict[int, str] = {}  # CPU -> the point that it is held at
+        self._hard: dict[int, set[str]] = {}  # CPU -> the points that it is held at
+        self._let_go: set[_Visit] = set()  # visits that come to their breakpoint again, after their release
         self._breakpoints: dict[int, bool] = {}  # address -> whether the CPU's own
         self._to_step: int | None = None  # the CPU that has hit a breakpoint and is to go on
         self._running = False
@@ -141,21 +154,26 @@ class GdbHolder:
     def arm(self, point: ArmedPoint, deadline: Deadline) -> None:
         """Arms a point; in a module that is not loaded yet, when it is. Raises NotExercised where it cannot be."""
         made = _Point(point, passing.conditions(point, self._symbols.variable))
-        places = () if point.module else _entries(made, self._symbols)
+        try:
+            places = () if point.module else _entries(made, self._symbols)
+        except NoFunction as error:
+            raise _cannot(point, str(error)) from error
 
         def work(patience: Deadline) -> None:
             memory = self._kernel_memory(patience)
             if not point.module:
                 made.places = _past_landing(places, memory)
             elif module := module_symbols.find_module(memory, self._layout, self._modules, point.module):
-                made.places = self._in_module(made, memory, module)
+                self._place_in_module(made, memory, module)
             self._points[point.name] = made
 
         self._ask(work, deadline)
 
     def held(self, name: str) -> Held | None:
-        """Who is held at the point, if somebody is."""
+        """Who is held at the point, if somebody is. Raises NotExercised when its module came, and lacks it."""
         point = self._points.get(name)
+        if point is not None and point.refused:
+            raise _cannot(point.armed, point.refused)
         return point.hold.held if point and point.hold and not point.lost else None
 
     def release(self, name: str, deadline: Deadline) -> None:
@@ -257,7 +275,8 @@ class GdbHolder:
 
     def _serve_one(self, request: _Request) -> None:
         deadline = _soon()
-        if self._running:
+        asleep = self._machine.state is State.SUSPENDED  # the stub listens then, and there is nothing to stop
+        if self._running and not asleep:
             self._halt(deadline)
         try:
             request.work(deadline)
@@ -265,7 +284,10 @@ class GdbHolder:
             raise
         except HarnessError as error:
             request.error = error
-        self._go(deadline)
+        if asleep:
+            self._place_breakpoints(deadline)
+        else:
+            self._go(deadline)
         request.done.set()
 
     def _halt(self, deadline: Deadline) -> None:
@@ -291,7 +313,7 @@ class GdbHolder:
 
     def _go(self, deadline: Deadline) -> None:
         """Lets every CPU go on that may."""
-        if self._running or self._ended or self._standing or self._machine.state is State.SUSPENDED:
+        if self._running or self._ended or self._standing:
             return
         self._place_breakpoints(deadline)
         if self._to_step is not None:
@@ -321,6 +343,7 @@ class GdbHolder:
             wanted.add(self._module_begins)
         for address in self._breakpoints.keys() - wanted:
             self._remote.clear_breakpoint(address, deadline, hardware=self._breakpoints.pop(address))
+        self._let_go = {visit for visit in self._let_go if visit.address in wanted}
         for address in wanted - self._breakpoints.keys():
             self._breakpoints[address] = self._set_breakpoint(address, deadline)
 
@@ -346,20 +369,20 @@ class GdbHolder:
         if state.rip == self._module_begins:
             self._module_loads(memory, state.general["rdi"])
         task = Task.current(state.gs_base, memory, self._layout)
-        for point in self._points.values():
-            if self._comes_back(point, state, task) or self._is_the_one(point, cpu, state, task, memory):
-                self._hold(point, cpu, state, task, memory)
-                break
-        if cpu not in self._hard:
-            self._to_step = cpu
+        visit = _Visit(state.rip, state.rsp, task.address)
+        self._to_step = cpu
+        if visit in self._let_go:  # it was counted when it came to be held
+            self._let_go.remove(visit)
+            return
+        passing_by = _Passing(cpu, state, task, visit, memory)
+        if held_at := [point for point in self._points.values() if self._is_the_one(point, passing_by)]:
+            self._hold(held_at, passing_by)
 
-    def _comes_back(self, point: _Point, state: CpuState, task: Task) -> bool:
-        """Whether this is the return of the call that passed the point's filters."""
-        return point.back == _Return(state.rip, state.rsp, task.address)
-
-    def _is_the_one(self, point: _Point, cpu: int, state: CpuState, task: Task, memory: StoppedMemory) -> bool:
-        """Whether this call is to be held, here and now."""
-        if state.rip not in point.places or not self._passes(point, cpu, state, task, memory):
+    def _is_the_one(self, point: _Point, by: _Passing) -> bool:
+        """Whether this visit is to be held, here and now."""
+        if by.visit == point.back:
+            return True
+        if by.state.rip not in point.places or not self._passes(point, by):
             return False
         point.hits += 1
         if point.hits < point.armed.hit:
@@ -368,44 +391,49 @@ class GdbHolder:
         if point.armed.phase == "call":
             return True
         # What traces returns puts its own address on the stack, but later: it is called by the function.
-        address = memory.u64(state.rsp)
+        address = by.memory.u64(by.state.rsp)
         if address is None:
-            raise HostFault("the stack of a task cannot be read", found=f"{task.comm} at {state.rsp:#x}")
-        point.back = _Return(address, state.rsp + 8, task.address)
+            raise HostFault("the stack of a task cannot be read", found=f"{by.task.comm} at {by.state.rsp:#x}")
+        point.back = _Visit(address, by.state.rsp + 8, by.task.address)
         return False
 
-    def _passes(self, point: _Point, cpu: int, state: CpuState, task: Task, memory: StoppedMemory) -> bool:
+    def _passes(self, point: _Point, by: _Passing) -> bool:
         armed = point.armed
         return (
-            armed.cpu in (None, cpu)
-            and armed.task in ("", task.comm)
-            and (not armed.pid or task.descends_from(armed.pid, memory, self._layout))
-            and all(condition.holds(state.general, memory) for condition in point.conditions)
+            armed.cpu in (None, by.cpu)
+            and armed.task in ("", by.task.comm)
+            and (not armed.pid or by.task.descends_from(armed.pid, by.memory, self._layout))
+            and all(condition.holds(by.state.general, by.memory) for condition in point.conditions)
         )
 
-    def _hold(self, point: _Point, cpu: int, state: CpuState, task: Task, memory: StoppedMemory) -> None:
-        count = passing.preempt_count(state.gs_base, memory, self._layout)
-        held = Held(point.armed.name, cpu, task.comm, task.pid, count, state.interrupts)
-        point.places, point.back = set(), None
-        slot = None
-        if point.armed.mode == "hard":
-            self._hard[cpu] = point.armed.name
-        else:
-            slot = self._send_to_slot(state, memory.deadline)
-        point.hold = _Hold(held, self._boot, slot, state.rip)
-        self._write(point.hold, "held", memory.u64(self._clock) or 0)
+    def _hold(self, points: list[_Point], by: _Passing) -> None:
+        """Holds the task at all these points; it goes on when the last of them is released."""
+        count = passing.preempt_count(by.state.gs_base, by.memory, self._layout)
+        soft = any(point.armed.mode != "hard" for point in points)
+        slot = self._send_to_slot(by) if soft else None
+        for point in points:
+            hard = point.armed.mode == "hard"
+            held = Held(point.armed.name, by.cpu, by.task.comm, by.task.pid, count, by.state.interrupts)
+            point.hold = _Hold(held, by.visit, self._boot, None if hard else slot)
+            point.back = None
+            if hard:
+                self._hard.setdefault(by.cpu, set()).add(point.armed.name)
+            self._write(point.hold, "held", by.cpu, by.memory)
+        if soft or by.cpu in self._hard:
+            self._to_step = None
         self._machine.ring()
 
-    def _send_to_slot(self, state: CpuState, deadline: Deadline) -> spin.Slot:
-        """Has the selected CPU go on in a loop instead of where it is."""
+    def _send_to_slot(self, by: _Passing) -> spin.Slot:
+        """Has the CPU go on in a loop instead of where it is."""
         address = next(self._slots, None)
         if address is None:
             raise HostFault(
-                "too many tasks were held in one run", hint="the kernel has no more room for waiting tasks"
+                "too many tasks were held in one boot", hint="the kernel has no more room for them to wait"
             )
-        slot = spin.Slot(address, state.interrupts)
-        self._remote.write(address, slot.waiting, deadline)
-        self._remote.set_register("rip", address, deadline)
+        slot = spin.Slot(address, by.state.interrupts)
+        remote, deadline = by.memory.remote, by.memory.deadline
+        remote.write(address, slot.waiting, deadline)
+        remote.set_register("rip", address, deadline)
         return slot
 
     # Modules
@@ -415,15 +443,18 @@ class GdbHolder:
         functions = list(module_symbols.module_functions(memory, self._layout, module, name))
         for point in self._points.values():
             if point.armed.module == name and not point.spent:
-                point.places = self._in_module(point, memory, module)
+                self._place_in_module(point, memory, module)
             elif point.armed.module:  # its module may be gone, and this one in its place
                 point.places = {at for at in point.places if not any(function.covers(at) for function in functions)}
 
-    def _in_module(self, point: _Point, memory: VirtualMemory, module: int) -> set[int]:
-        """The places of a point in the struct module at `module`."""
+    def _place_in_module(self, point: _Point, memory: VirtualMemory, module: int) -> None:
+        """Looks for the point in the struct module at `module`."""
         functions = module_symbols.module_functions(memory, self._layout, module, point.armed.module)
         table = SymbolTable((function.name, function.address, True) for function in functions)
-        return _past_landing(_entries(point, table), memory)
+        try:
+            point.places = _past_landing(_entries(point, table), memory)
+        except NoFunction as error:
+            point.refused = str(error)
 
     # While the machine stands still
 
@@ -446,15 +477,22 @@ class GdbHolder:
             self._halt(deadline)
 
     def _release(self, name: str, deadline: Deadline) -> None:
-        hold = self._points[name].hold
-        if hold is not None and not self._points[name].lost:
-            memory = self._kernel_memory(deadline)
-            self._write(hold, "released", memory.u64(self._clock) or 0)
-            if hold.slot is not None:
-                self._remote.write(hold.slot.address, hold.slot.leaving(hold.target), deadline)
-            else:
-                del self._hard[hold.held.cpu]
+        point = self._points[name]
+        if point.lost:
+            return
         del self._points[name]
+        if (hold := point.hold) is None:
+            return
+        memory = self._kernel_memory(deadline)
+        cpu = memory.read_virtual(hold.visit.task + self._layout.task_cpu, 4)
+        self._write(hold, "released", int.from_bytes(cpu, "little") if cpu else hold.held.cpu, memory)
+        if hold.slot is None:
+            self._hard[hold.held.cpu].remove(name)
+            if not self._hard[hold.held.cpu]:
+                del self._hard[hold.held.cpu]
+        elif not any(other.hold and other.hold.slot == hold.slot for other in self._points.values()):
+            self._remote.write(hold.slot.address, hold.slot.leaving(hold.visit.address), deadline)
+        self._let_go.add(hold.visit)
 
     def _release_all(self, deadline: Deadline) -> None:
         for name in list(self._points):
@@ -467,8 +505,9 @@ class GdbHolder:
         for point in self._points.values():
             if point.hold is not None and not point.lost:
                 point.lost = True
-                self._write(point.hold, "lost", memory.u64(self._clock) or 0)
+                self._write(point.hold, "lost", point.hold.held.cpu, memory)
         self._hard.clear()
+        self._let_go.clear()
         self._machine.ring()
 
     def _new_kernel(self, deadline: Deadline) -> None:
@@ -481,14 +520,16 @@ class GdbHolder:
             if point.armed.module:
                 point.places = set()
 
-    def _write(self, hold: _Hold, phase: Literal["held", "released", "lost"], counter: int) -> None:
+    def _write(
+        self, hold: _Hold, phase: Literal["held", "released", "lost"], cpu: int, memory: VirtualMemory
+    ) -> None:
         held = hold.held
         line = {
             "seq": self._lines,
             "boot": hold.boot,
             "inc": 0,
-            "counter": counter,
-            "cpu": held.cpu,
+            "counter": memory.u64(self._clock) or 0,
+            "cpu": cpu,
             "name": held.point,
             "phase": phase,
             "task": held.task,
@@ -499,17 +540,15 @@ class GdbHolder:
 
 
 def _entries(point: _Point, symbols: SymbolTable) -> tuple[Place, ...]:
-    """Where calls of the point's function arrive. Raises NotExercised."""
-    armed = point.armed
-    try:
-        places = symbols.function(armed.symbol)
-    except NoFunction as error:
-        raise NotExercised(f"nobody can be held at point {armed.name}: {error}") from error
+    """Where calls of the point's function arrive. Raises NoFunction."""
+    places = symbols.function(point.armed.symbol)
     if any(condition.by_register for condition in point.conditions) and not all(place.exact for place in places):
-        raise NotExercised(
-            f"point {armed.name} cannot look at arguments: the compiler changed what {armed.symbol} takes"
-        )
+        raise NoFunction(f"the compiler changed what {point.armed.symbol} takes; its arguments cannot be looked at")
     return places
+
+
+def _cannot(point: ArmedPoint, why: str) -> NotExercised:
+    return NotExercised(f"no task can be held at point {point.name} ({point.symbol}): {why}")
 
 
 def _past_landing(places: Iterable[Place], memory: VirtualMemory) -> set[int]:

@@ -28,6 +28,7 @@ class GuestLayout:
 
     current_task: int
     preempt_count: int
+    task_cpu: int  # of struct thread_info, with which a task begins
     task_comm: int
     task_pid: int
     task_real_parent: int
@@ -42,6 +43,7 @@ class GuestLayout:
     def of(cls, kernel: Kernel, symbols: SymbolTable) -> Self:
         """Raises HostFault for a kernel without BTF."""
         structs: dict[str, tuple[str, ...]] = {
+            "thread_info": ("cpu",),
             "task_struct": ("comm", "pid", "real_parent"),
             "module": ("name", "kallsyms", "list"),
             "mod_kallsyms": ("symtab", "num_symtab", "strtab"),
@@ -53,10 +55,8 @@ class GuestLayout:
         if current is None or preempt is None:
             hot = required(symbols, "pcpu_hot")
             current, preempt = (hot + found["pcpu_hot"][name] for name in structs["pcpu_hot"])
-        fields = [
-            found[name][member] for name in ("task_struct", "module", "mod_kallsyms") for member in structs[name]
-        ]
-        return cls(current, preempt, *fields)
+        order = ("thread_info", "task_struct", "module", "mod_kallsyms")
+        return cls(current, preempt, *(found[name][member] for name in order for member in structs[name]))
 
 
 def required(symbols: SymbolTable, name: str) -> int:

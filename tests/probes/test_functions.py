@@ -24,6 +24,7 @@ from tests.platform.peer import Peer, started
 LAYOUT = GuestLayout(
     current_task=0x35000,
     preempt_count=0x35008,
+    task_cpu=0x14,
     task_comm=0x100,
     task_pid=0x80,
     task_real_parent=0x88,
