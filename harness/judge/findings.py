@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 
-from harness.guest.outcome import OK
-from harness.judge.record import RunRecord
+from harness.guest.outcome import HUNG, OK
+from harness.judge.record import Hold, RunRecord
 from harness.judge.verdict import Finding, Found
 from harness.observe.sample import PLATFORM
-from harness.observe.splats import Splat, find_splats, message
+from harness.observe.splats import Splat, find_splats, message, stalled
 from harness.probes.event import Event, return_text, same_value
 from harness.scenario.check import BOOT, STANDARD_EVENTS
 from harness.scenario.expectations import (
@@ -392,8 +392,11 @@ def _(status: ExitStatus, record: RunRecord) -> Found:
             return _unseen(f"step {step!r} was not reached")
         if outcome.result not in wanted:
             detail = f" ({outcome.detail})" if outcome.detail else ""
-            return _failed(f"{step} gave {outcome.result}, not {' or '.join(wanted)}{detail}")
-    return _held(", ".join(f"{step}: {record.outcomes[step].result}" for step in status.steps))
+            text = f"{step} gave {outcome.result}, not {' or '.join(wanted)}{detail}"
+            return replace(_failed(text), evidence=outcome.stacks)
+    text = ", ".join(f"{step}: {record.outcomes[step].result}" for step in status.steps)
+    stacks = tuple(line for step in status.steps for line in record.outcomes[step].stacks)
+    return replace(_held(text), evidence=stacks)
 
 
 @_find.register
@@ -495,6 +498,7 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
     findings += [
         _failed(f"unexpected {splat.kind}: {splat.title}") for splat in unexpected_splats(record, expectations)
     ]
+    findings += _about_holds(record, expectations)
     if taint := _unexplained_taint(record):
         findings.append(_failed(taint))
     findings += [
@@ -513,10 +517,39 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
     for outcome in record.outcomes.values():
         if outcome.result != OK and outcome.id not in spoken_of:
             detail = f" ({outcome.detail})" if outcome.detail else ""
-            findings.append(
-                _unseen(f"step {outcome.id!r} gave {outcome.result}{detail}, which no expectation speaks of")
-            )
+            text = f"step {outcome.id!r} gave {outcome.result}{detail}, which no expectation speaks of"
+            # A task that hangs in the kernel although nobody is held is the kernel's.
+            findings.append(replace((_failed if outcome.result == HUNG else _unseen)(text), evidence=outcome.stacks))
     return findings
+
+
+def _about_holds(record: RunRecord, expectations: Sequence[Expectation]) -> list[Found]:
+    """Holds that a reset ended, where the scenario does not speak of that; and what the kernel said of a hold."""
+    spoken_of = {
+        selector.name
+        for expectation in expectations
+        for selector in expectation.selectors
+        if selector.phase == "lost"
+    }
+    lost = [hold for hold in record.holds if hold.end == "lost" and hold.point not in spoken_of]
+    findings = [_unseen(f"{hold.task}-{hold.pid}, held at {hold.point}, was lost to a reset") for hold in lost]
+    for splat in find_splats(record.console.lines):
+        if hold := _hold_behind(splat, record):
+            findings.append(_held(f"{splat.kind} of the hold at {hold.point}, which means nothing: {splat.title}"))
+    return findings
+
+
+def _hold_behind(splat: Splat, record: RunRecord) -> Hold | None:
+    """The hold that a stall or lockup is owed to: all that it complains of is a CPU or task that was held then.
+
+    A task that waits for one that is held is known as such only if the run saw it wait.
+    """
+    during = [hold for hold in record.holds if hold.lines[0] <= splat.line < hold.lines[1]]
+    cpus, pids = {hold.cpu for hold in during}, {hold.pid for hold in during} | record.waiting
+    complaints = stalled(splat)
+    if during and complaints and all(one.cpu in cpus or one.pid in pids for one in complaints):
+        return during[0]
+    return None
 
 
 _NOT_EMULATED = "not_emulated"
@@ -532,13 +565,14 @@ def not_emulated(record: RunRecord, expectations: Sequence[Expectation]) -> list
 
 
 def unexpected_splats(record: RunRecord, expectations: Sequence[Expectation]) -> list[Splat]:
-    """The splats on the console that no expectation asks for."""
+    """The splats on the console that no expectation asks for, and no hold brought about."""
     wanted = [expectation.matching for expectation in expectations if isinstance(expectation, WantedSplat)]
     return [
         splat
         for splat in find_splats(record.console.lines)
         if not any(re.search(pattern, line) for pattern in wanted for line in splat.excerpt)
         and not (record.expected_panic and _SYSRQ_PANIC.search(splat.title))
+        and _hold_behind(splat, record) is None
     ]
 
 

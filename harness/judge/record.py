@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from harness.observe.console_log import ConsoleLog
 from harness.observe.sample import Sample
 from harness.probes.event import Event
 from harness.scenario.functions import Vendor
+from harness.scenario.kinds import HoldMode
 from harness.scenario.load import build_scenario
 from harness.scenario.model import Scenario
 from harness.scenario.yaml_file import read_yaml
@@ -31,6 +33,29 @@ class Fault:
     type: str
     exit: int
     text: str
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A task that was held at a point: by whom and how, and what became of it (released, lost, end of run).
+
+    `lines` are the console's, from the hold to a little after its end.
+    """
+
+    point: str
+    symbol: str
+    holder: str
+    mode: HoldMode
+    cpu: int
+    task: str
+    pid: int
+    end: str
+    lines: tuple[int, int]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Hold:
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{**{name: data[name] for name in names}, "lines": tuple(data["lines"])})
 
 
 @dataclass(frozen=True)
@@ -59,6 +84,8 @@ class RunRecord:
     by_platform: frozenset[str] = frozenset()
     lost_by_platform: Mapping[int, int] = field(default_factory=dict)
     idle_faults: tuple[str, ...] = ()  # what the scenario let go wrong on the platform, and did not
+    holds: tuple[Hold, ...] = ()
+    waiting: frozenset[int] = frozenset()  # pids of tasks that were seen to wait while somebody was held
     fault: Fault | None = None
     expected_panic: bool = False
 
@@ -89,6 +116,9 @@ def load_record(folder: Path) -> RunRecord:
         by_platform=frozenset(run.get("by_platform", ())),
         lost_by_platform={int(boot): count for boot, count in run.get("lost_by_platform", {}).items()},
         idle_faults=tuple(run.get("idle_faults", ())),
+        # Likewise from before tasks could be held.
+        holds=tuple(Hold.from_json(hold) for hold in run.get("holds", ())),
+        waiting=frozenset(run.get("waiting", ())),
         fault=Fault(**run["fault"]) if run["fault"] else None,
         expected_panic=run["expected_panic"],
     )

@@ -45,13 +45,15 @@ class Found:
     """A finding with its evidence.
 
     `text` is one sentence. `events` are the fewest events that prove it: for a failed order the two
-    that contradict it. `expectation` is None for what concerns the run as a whole (a splat, an early end).
+    that contradict it. `evidence` is what proves it otherwise: the stacks of tasks. `expectation` is
+    None for what concerns the run as a whole (a splat, an early end).
     """
 
     finding: Finding
     text: str
     events: tuple[Event, ...] = ()
     expectation: Expectation | None = None
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

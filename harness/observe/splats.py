@@ -101,6 +101,39 @@ class Splat:
         return self.kind not in _MATTERS_OF_TIME
 
 
+@dataclass(frozen=True)
+class Stalled:
+    """A CPU or a task that a report complains about, or both; None for what it does not name."""
+
+    cpu: int | None = None
+    pid: int | None = None
+
+
+_COMPLAINTS = (
+    re.compile(r"soft lockup - CPU#(?P<cpu>\d+) stuck .*:(?P<pid>\d+)\]"),
+    re.compile(r"hard LOCKUP on cpu (?P<cpu>\d+)"),
+    re.compile(r"INFO: task .*:(?P<pid>\d+) .*blocked"),
+    re.compile(r"workqueue lockup - pool cpus=(?P<cpu>\d+) "),
+    # kernel/rcu/tree_stall.h: CPUs with the flags of their state, tasks after a P
+    re.compile(r"^(?:rcu: )?\s+(?P<cpu>\d+)-\S+ \("),
+    re.compile(r"[{ \t](?P<cpu>\d+)-[.OoNUD!]{4}(?= )"),
+    re.compile(r"\bP(?P<pid>\d+)(?=[ /}]|$)"),
+)
+
+
+def stalled(splat: Splat) -> list[Stalled]:
+    """Whom a report of a stall or lockup complains about; nobody for a report of another kind."""
+    if splat.sure:
+        return []
+    found = []
+    for line in splat.excerpt:
+        for pattern in _COMPLAINTS:
+            for match in pattern.finditer(line):
+                named = {name: int(value) for name, value in match.groupdict().items() if value is not None}
+                found.append(Stalled(**named))
+    return list(dict.fromkeys(found))
+
+
 def message(line: str) -> str:
     """A log line without time stamp and caller id."""
     return _TIMESTAMP.sub("", line.rstrip("\r\n"))

@@ -47,7 +47,7 @@ class Event:
 
     def matches(self, selector: Selector) -> bool:
         """Whether `selector` selects this event."""
-        wanted_phases = (selector.phase,) if selector.phase else ("call", "point")
+        wanted_phases = (selector.phase,) if selector.phase else ("call", "point", "held")
         return (
             self.name == selector.name
             and self.phase in wanted_phases

@@ -9,7 +9,16 @@ from rich.table import Table
 from harness.probes.event import Event, return_text
 from harness.scenario.platform_events import FAILURES
 
-_PHASE_SIGNS = {"call": "→ ", "return": "← ", "point": "· ", "begin": "┌ ", "end": "└ "}
+_PHASE_SIGNS = {
+    "call": "→ ",
+    "return": "← ",
+    "point": "· ",
+    "begin": "┌ ",
+    "end": "└ ",
+    "held": "■ held at ",
+    "released": "▶ released from ",
+    "lost": "× lost at ",
+}
 
 
 def lanes(events: Sequence[Event], marked: Sequence[Event] = ()) -> Table:

@@ -86,6 +86,7 @@ def _finding(found: Found) -> dict[str, Any]:
         "expectation": found.expectation.kind if found.expectation else None,
         "text": found.text,
         "events": [event.to_json() for event in found.events],
+        **({"evidence": list(found.evidence)} if found.evidence else {}),
     }
 
 

@@ -92,6 +92,7 @@ def evidence(result: RunResult, claim: ClaimVerdict) -> RenderableType:
 def _finding(found: Found) -> list[RenderableType]:
     kind = f"{found.expectation.kind}: " if found.expectation else ""
     parts: list[RenderableType] = [f"  {_SIGNS[found.finding]} {kind}{escape(found.text)}"]
+    parts += [f"      [dim]{escape(line)}[/]" for line in found.evidence]
     if found.finding is Finding.FAILED and found.events:
         parts.append(Padding(lanes(found.events, found.events), (0, 0, 0, 6)))
     return parts
