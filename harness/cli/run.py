@@ -14,6 +14,7 @@ from harness.mutants.named import kernel_of
 from harness.report.result import RunResult, write_json
 from harness.report.terminal import print_results, results_console
 from harness.run import Job, run_job
+from harness.run.holders import CHOICES, HoldsChoice
 from harness.scenario.load import REFERENCE_CLAIMS, load_scenario, scenario_files
 
 
@@ -41,6 +42,13 @@ from harness.scenario.load import REFERENCE_CLAIMS, load_scenario, scenario_file
 )
 @click.option("--modules-only", default="", metavar="SUBSYSTEM", help="Rebuild only the modules of: kvm.")
 @click.option("--cold", is_flag=True, help="Boot for every run, even where a snapshot of the booted guest would do.")
+@click.option(
+    "--holds",
+    type=click.Choice(CHOICES),
+    default="auto",
+    show_default=True,
+    help="What holds tasks at points; auto: the plugin where it can, else QEMU's gdbstub.",
+)
 @click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
 @click.option("-v", "--verbose", is_flag=True, help="Show the evidence of confirmed claims as well.")
 def run(
@@ -51,6 +59,7 @@ def run(
     fragments: tuple[str, ...],
     modules_only: str,
     cold: bool,
+    holds: HoldsChoice,
     json_file: str | None,
     verbose: bool,
 ) -> int:
@@ -74,7 +83,7 @@ def run(
     results: list[RunResult] = []
     try:
         for scenario, kernel, build in chosen:
-            job = Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, build, cold)
+            job = Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, build, cold=cold, holds=holds)
             with progress.task(f"{scenario.name} on {job.label}"):
                 results.append(run_job(job))
     finally:  # a batch that ends early keeps what it has
