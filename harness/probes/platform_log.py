@@ -12,6 +12,7 @@ unordered.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from harness.scenario.platform_events import FAILURES, SOURCE
 
 _U64 = (1 << 64) - 1
 _LOST = ("lost", "point")  # the plugin's word for a return that it could not wait for
+_END = 1 << 62  # a place after everything else in a boot
 
 # How the arguments of each probe are to be printed: probe -> argument -> what was asked for.
 Fetches = Mapping[str, Mapping[str, Fetch]]
@@ -44,14 +46,17 @@ class PlatformTrace:
             self.lost[boot] = self.lost.get(boot, 0) + count
 
 
-def parse_platform(lines: Iterable[str], fetches: Fetches, void: Collection[str] = ()) -> PlatformTrace:
-    """Parses the plugin's file. `void` are functions that return nothing: what RAX has then is no value.
+def parse_platform(
+    lines: Iterable[str], fetches: Fetches, void: Collection[str] = (), source: str = SOURCE
+) -> PlatformTrace:
+    """Parses the plugin's file, or another of its format. What RAX has after a function of `void` is no value.
 
     Left out are the firmware before the first kernel (boot 0) and whatever a crash kernel does: it is another start
     of a kernel in the same boot, with a clock of its own, and would pass for the kernel that crashed.
     """
     trace = PlatformTrace()
     kernel_of: dict[int, int] = {}  # boot -> the first start of a kernel in it
+    held: dict[str, Event] = {}  # point -> the last task that was held at it
     unread: set[int] = set()  # which of the events have no clock of their own
     boot = clock = 0
     last: int | None = None
@@ -70,9 +75,14 @@ def parse_platform(lines: Iterable[str], fetches: Fetches, void: Collection[str]
             trace.lose(boot, 1)
             continue
         clock = max(clock, raw["counter"])
-        event = _event(raw, clock, fetches)
+        event = _event(raw, clock, fetches, source)
+        if event.phase == "held":
+            held[event.name] = event
+        if event.phase == "lost":
+            # Told when the next kernel starts, about a task that was there up to the end of this one.
+            event = dataclasses.replace(held.get(event.name, event), phase="lost", seq=_END)
         trace.events.append(dataclasses.replace(event, ret=None) if event.name in void else event)
-        if not raw["counter"] and "task" not in raw:
+        if not raw["counter"] and "task" not in raw and event.phase != "lost":
             unread.add(len(trace.events) - 1)
     _doubt(trace.events, unread)
     return trace
@@ -97,7 +107,7 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any] | None]:
             yield None
 
 
-def _event(raw: Mapping[str, Any], clock: int, fetches: Fetches) -> Event:
+def _event(raw: Mapping[str, Any], clock: int, fetches: Fetches, source: str) -> Event:
     name, args, ret = raw["name"], dict(raw.get("args", {})), raw.get("ret")
     args |= {failure: raw[failure] for failure in FAILURES if failure in raw}
     if name == "seamcall":
@@ -109,7 +119,7 @@ def _event(raw: Mapping[str, Any], clock: int, fetches: Fetches) -> Event:
         boot=raw["boot"],
         seq=clock,
         cpu=raw["cpu"],
-        source=SOURCE,
+        source=source,
         name=name,
         phase=raw["phase"],
         task=raw.get("task", ""),
@@ -119,18 +129,21 @@ def _event(raw: Mapping[str, Any], clock: int, fetches: Fetches) -> Event:
     )
 
 
-def merge(tracefs: Sequence[Event], platform: Sequence[Event]) -> list[Event]:
-    """One order over both sources: `seq` is an event's place in it, from 1 in each boot. Unordered ones come last."""
+def merge(*sources: Sequence[Event]) -> list[Event]:
+    """One order over all sources: `seq` is an event's place in it, from 1 in each boot. Unordered ones come last.
 
-    def place(event: Event) -> tuple[int, int, int]:
-        return (event.boot, event.seq or 0, event.source == SOURCE)
+    Where the clock is the same they come in the order of the sources: tracefs first, which has made it what it is.
+    """
 
-    events = [*tracefs, *platform]
+    def place(event: Event) -> tuple[int, int]:
+        return (event.boot, event.seq or 0)
+
+    events = list(itertools.chain.from_iterable(sources))
     merged = []
     boot = rank = 0
     for event in sorted(
         (one for one in events if one.seq is not None), key=place
-    ):  # stable: the plugin's order stays
+    ):  # stable: each source's order stays
         rank = rank + 1 if event.boot == boot else 1
         boot = event.boot
         merged.append(dataclasses.replace(event, seq=rank))

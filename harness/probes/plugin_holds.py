@@ -57,15 +57,13 @@ class PluginHolder:
             hit=point.hit,
             conditions=tuple(self._condition(point, text, value) for text, value in point.when),
         )
-        # The first notice may come before its number.
-        self._armed[point.name] = armed
         try:
             armed.number = self._functions.add_point(
                 wanted, point.symbol, point.module, lambda holding: self._noticed(armed, holding), deadline
             )
         except NoFunction as error:
-            del self._armed[point.name]
             raise _cannot(point, str(error)) from error
+        self._armed[point.name] = armed
 
     def held(self, name: str) -> Held | None:
         """Who is held at the point. Raises NotExercised when its module came, and cannot be held at."""

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from harness.errors import DeadlineExceeded, HostFault
-from harness.platform.link import FAILURE, CommandRefused, GuestMemory, LinkLost, Platform, Probe
+from harness.platform.link import (
+    FAILURE,
+    CommandRefused,
+    GuestMemory,
+    Holding,
+    LinkLost,
+    Platform,
+    Point,
+    Probe,
+)
 from harness.platform.tdx import (
     Completion,
     Done,
@@ -260,3 +269,23 @@ def sequence(lines: Sequence[str], *wanted: str) -> bool:
     """Whether `wanted` come in this order."""
     at = [lines.index(line) for line in wanted]
     return at == sorted(at)
+
+
+def test_a_point_is_told_where_it_is_and_tells_who_is_held(platform: Platform) -> None:
+    notices: list[Holding | None] = []
+    peer = started(platform)
+    point = Point("in-load", "r", 123, "cpuhp/1", 1, 2, (("r:rdi:4", 0xFFFFFFFE), ("d:rsi:8:40s", b"kvm")))
+    number = platform.add_point(point, notices.append)
+    platform.place_point(number, (0x1000, 0x2000))
+    platform.place_point(number, ())
+    told = f"point {number:x} r in-load 7b 63707568702f31 1 2 r:rdi:4=fffffffe d:rsi:8:40s=6b766d"
+    assert peer.commands[-3:] == [told, f"place {number:x} 1000 2000", f"place {number:x}"]
+    peer.say(f"held {number:x} 1 19 2 0 63707568702f31")
+    peer.say(f"lost {number:x}")
+    platform.begin_boot(2, soon())  # by its answer they have come
+    platform.remove_point(number)
+    peer.say(f"held {number:x} 0 1 0 1 -")  # it met with the command on its way
+    platform.begin_boot(3, soon())
+    assert notices == [Holding(1, 0x19, 2, False, "cpuhp/1"), None]
+    assert peer.commands[-2] == f"unpoint {number:x}"
+    assert Point("any").words == "c any 0 - - 1"

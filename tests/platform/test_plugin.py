@@ -45,7 +45,7 @@ def _program(name: str, folder: Path) -> Path:
     return program
 
 
-@pytest.mark.parametrize("name", ["test_x86", "test_vmx", "test_probe"])
+@pytest.mark.parametrize("name", ["test_x86", "test_vmx", "test_probe", "test_point"])
 def test_part(name: str, tmp_path: Path) -> None:
     process.run([_program(name, tmp_path)], _soon())
 
@@ -153,6 +153,21 @@ WRONG = (
     "probe 1 1000 b f " + " ".join(f"a{i}=r:rdi:8" for i in range(9)),
     "unprobe 7",
     "hook 1 1000 nope",
+    "point 1 c p 0 - -",
+    "point 1 b p 0 - - 1",
+    "point 1 c p 0 - - 0",
+    "point 1 c p 0 7g - 1",
+    "point 1 c p 0 " + "41" * 16 + " - 1",
+    "point 1 c p 0 - x 1",
+    "point 1 c p 0 - - 1 r:rdi:4",
+    "point 1 c p 0 - - 1 r:rdi:3=1",
+    "point 1 c p 0 - - 1 r:rdi:40s=4g",
+    "point 1 c p 0 - - 1 " + " ".join(["r:rdi:8=1"] * 5),
+    "place",
+    "place 1 0",
+    "place 1 zz",
+    "place 1 " + " ".join(["1000"] * 9),
+    "unpoint",
     "vmx 3 1 0 0",
     "gp 3 0 0 0 0",
     "gp 0 0 0 0",
@@ -187,6 +202,11 @@ class TestSetUp:
         assert {f"state {line}" for line in said} <= set(state)
         assert f"state vmx 0 0 {'f' * 16} {'f' * 16}" in state
         assert "state vmxe_taken 0" not in state
+
+    def test_points_come_go_and_may_be_gone_already(self, firmware: Firmware) -> None:
+        wanted = "point 1 r in-load 7b 6d6f6470726f6265 1 2 r:rdi:4=fffffffe d:rsi:8:40s=6b766d m:1000:8=0"
+        for line in (wanted, "place 1 1000 2000", "place 1", "unpoint 1", "unpoint 1", "place 1 1000"):
+            assert firmware.command(line) == "ok"
 
     def test_some_commands_are_for_the_set_up_only(self, firmware: Firmware) -> None:
         assert firmware.command("go") == "ok"

@@ -147,3 +147,48 @@ def test_an_event_without_a_clock_is_ordered_only_where_the_clock_stood_still() 
         ("sipi", None),
         ("cpu_reset", None),
     ]
+
+
+def test_who_was_held_is_lost_at_the_end_of_the_boot() -> None:
+    """That is told by the next kernel's first CPU, whose task and clock are its own."""
+    held = {"name": "in-load", "phase": "held", "cpu": 2, "counter": 9, "task": "modprobe", "pid": 99}
+    held["args"] = {"preempt_count": 0, "interrupts": 1}
+    platform = parse_platform(
+        lines(
+            held,
+            {"name": "cpu_reset"},
+            {"name": "in-load", "phase": "lost", "task": "swapper/0", "counter": 0},
+            {"name": "vmxon", "boot": 2, "inc": 2, "counter": 1},
+        ),
+        {},
+    ).events
+    assert platform[1].seq is None
+    late = Event(1, 50, 0, "tracefs", "late", "call")
+    merged = merge([late], platform)
+    assert [(event.boot, event.name, event.phase, event.seq) for event in merged] == [
+        (1, "in-load", "held", 1),
+        (1, "late", "call", 2),
+        (1, "in-load", "lost", 3),
+        (2, "vmxon", "point", 1),
+        (1, "cpu_reset", "point", None),
+    ]
+    lost = merged[2]
+    assert (lost.cpu, lost.task, lost.pid, lost.args) == (2, "modprobe", 99, {"preempt_count": 0, "interrupts": 1})
+    assert Selector.parse("in-load.lost[interrupts=1]@2").phase == "lost" and lost.matches(
+        Selector.parse("in-load.lost[interrupts=1]@2")
+    )
+
+
+def test_another_source_in_the_same_format_is_merged_as_a_third() -> None:
+    gdb = parse_platform(
+        lines({"name": "p", "phase": "held", "counter": 4}, {"name": "p", "phase": "released", "counter": 6}),
+        {},
+        source="gdbstub",
+    ).events
+    assert {event.source for event in gdb} == {"gdbstub"}
+    platform = parse_platform(
+        lines({"name": "vmxon", "counter": 4}, {"name": "f", "phase": "call", "counter": 6}), {}
+    )
+    tracefs = [Event(1, seq, 0, "tracefs", f"t{seq}", "call") for seq in (4, 5, 6)]
+    names = [f"{event.name}.{event.phase}" for event in merge(tracefs, gdb, platform.events)]
+    assert names == ["t4.call", "p.held", "vmxon.point", "t5.call", "t6.call", "p.released", "f.call"]

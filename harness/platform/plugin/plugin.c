@@ -494,19 +494,6 @@ static void emit_reset(struct vcpu *vcpu, const char *name, bool was_root)
 	emit(vcpu, &event);
 }
 
-/* The tasks of a kernel that is gone. */
-static void report_lost_tasks(const struct vcpu *vcpu)
-{
-	struct point point;
-
-	while (points_take_lost(&platform.points, &point)) {
-		struct event event = point_event(&point, "lost");
-
-		emit(vcpu, &event);
-		request_lost_notice(&platform, point.id);
-	}
-}
-
 /* RESET, which all vCPUs get: the boot CPU comes through the reset vector, the others wait for a SIPI. */
 static void on_reset_vector(unsigned int index, void *userdata)
 {
@@ -527,8 +514,7 @@ static void on_reset_vector(unsigned int index, void *userdata)
 		if (known)
 			emit_reset(vcpu, "cpu_reset", was_root);
 	}
-	probes_forget_calls(&platform.probes);
-	report_lost_tasks(&platform.vcpus[index]);
+	/* Calls and held tasks are those of a kernel that may go on: it wakes up from S3 through here too. */
 	request_reset_notice(&platform, index);
 }
 
@@ -682,6 +668,19 @@ static void stay_or_go(struct vcpu *vcpu, const struct visit *visit)
 		throw_translations_away();
 	usleep(HOLD_US);
 	qemu_plugin_set_pc(visit->pc);
+}
+
+/* The tasks of a kernel that is gone. */
+static void report_lost_tasks(const struct vcpu *vcpu)
+{
+	struct point point;
+
+	while (points_take_lost(&platform.points, &point)) {
+		struct event event = point_event(&point, "lost");
+
+		emit(vcpu, &event);
+		request_lost_notice(&platform, point.id);
+	}
 }
 
 static void start_kernel_incarnation(struct vcpu *vcpu)
