@@ -54,6 +54,9 @@ _END_S = 20.0  # for one that ends the machine: 7 s under TCG
 # Steps after which this boot's guest says nothing more: the trace is followed to the end before them.
 _BOOT_ENDERS = (Reboot, Poweroff, Halt, Kexec, Panic)
 
+# It stands already, or its memory is another kernel's. A panicked kernel still runs.
+_NOT_TO_BE_PAUSED = ENDED - {State.PANICKED}
+
 # Samples that are taken by themselves, with the guest paused.
 _SAMPLED_ENDS = {State.RESET: "reset", State.OFF: "power-off"}
 
@@ -101,7 +104,7 @@ class Steps:
         """Takes the trace of a guest that may answer no more, up to where it is."""
         deadline = Deadline.after(_FINISH_S, "the rest of the trace")
         with contextlib.suppress(HarnessError):
-            if self.session.machine.state not in ENDED:
+            if self.session.machine.state not in _NOT_TO_BE_PAUSED:
                 self.session.machine.pause(deadline)
             self.tracer.take_leftover(self.session, deadline)
 
