@@ -6,16 +6,19 @@ anybody looks: on a terminal it is a rich status line, elsewhere one plain line 
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 
 # stderr, so that stdout stays a clean table or JSON document.
 _console = Console(stderr=True, highlight=False)
 _quiet = False
+_LINE_EVERY_S = 15.0
 _stack: list[str] = []
 
 
@@ -43,6 +46,31 @@ def task(what: str) -> Iterator[None]:
     if not _quiet:
         _console.print(f"[dim]{time.monotonic() - begin:6.1f} s[/dim]  {'  ' * len(_stack)}{what}")
         sys.stderr.flush()
+
+
+@contextmanager
+def counter(what: str) -> Iterator[Callable[[str], None]]:
+    """Gives a function that shows how far `what` is: on a terminal in place, elsewhere as a line now and then."""
+    if _quiet:
+        yield lambda text: None
+    elif _console.is_terminal:
+        with _console.status(what) as status:
+            yield lambda text: status.update(f"{what}: {text}")
+    else:
+        yield _Lines(what).show
+
+
+@dataclass
+class _Lines:
+    """A counter for a log."""
+
+    what: str
+    last: float = -math.inf
+
+    def show(self, text: str) -> None:
+        if time.monotonic() - self.last >= _LINE_EVERY_S:
+            self.last = time.monotonic()
+            note(f"{self.what}: {text}")
 
 
 def note(text: str) -> None:

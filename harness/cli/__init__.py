@@ -1,4 +1,4 @@
-"""The command line: `harness run`, `judge`, `mutants`, `kernels`, `doctor`, `bench`, `schema`."""
+"""The command line: `harness run`, `explore`, `judge`, `mutants`, `kernels`, `doctor`, `bench`, `schema`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from harness import progress
 from harness.cli.bench import bench
 from harness.cli.doctor import doctor
+from harness.cli.explore import explore
 from harness.cli.judge import judge
 from harness.cli.kernels import kernels
 from harness.cli.mutants import mutants
@@ -39,7 +40,7 @@ def cli(quiet: bool) -> None:
     progress.set_quiet(quiet)
 
 
-for _command in (run, judge, mutants, kernels, doctor, bench, schema):
+for _command in (run, explore, judge, mutants, kernels, doctor, bench, schema):
     cli.add_command(_command)
 
 

@@ -23,7 +23,8 @@ EVERYTHING = "everything"
 VIRT = "virtualization"  # which CPUs have it on, KVM's usage count and callbacks, the module itself
 STATE = "system_state"
 DEVICES = "devices"
-CPUS = "cpus"  # which CPUs are online, and the hotplug lock and states
+CPUS = "cpus"  # which CPUs are online, cpu_hotplug_lock, and the hotplug states
+PLUGGING = "plugging"  # whether CPUs may come and go: cpu_hotplug_disabled, cpu_add_remove_lock
 
 Json = dict[str, Any]
 
@@ -41,6 +42,7 @@ class SyncPoint:
     touches: frozenset[str] = frozenset({EVERYTHING})
     hit: int = 1
     task: str = ""  # another task than the actor's does this: a CPU's hotplug thread
+    beside: frozenset[str] = frozenset()  # worth a hold beside these activities only; empty: beside any
     kernels: KernelRange = field(default_factory=KernelRange)
 
     @property
@@ -70,9 +72,14 @@ class Activity:
     beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ends: Literal["", "reset", "power-off"] = ""
 
-    def points_on(self, version: str) -> tuple[SyncPoint, ...]:
+    def points_on(self, version: str, others: Sequence[Activity]) -> tuple[SyncPoint, ...]:
         """The points that a kernel `version` has, in the order in which a kernel without bugs comes to them."""
-        return tuple(point for point in self.points if point.kernels.contains(version))
+        names = {other.name for other in others}
+        return tuple(
+            point
+            for point in self.points
+            if point.kernels.contains(version) and (not point.beside or point.beside & names)
+        )
 
     def outcomes_beside(self, others: Sequence[Activity]) -> list[str]:
         """What this activity may end with while `others` are under way."""
@@ -131,11 +138,11 @@ def _going_down(first: str, last: str, end: str) -> tuple[SyncPoint, ...]:
             "return",
             frozenset({STATE}),
         ),
-        # device_shutdown() and migrate_to_reboot_cpu(), which ends CPU hotplug from sysfs.
+        # device_shutdown(), and migrate_to_reboot_cpu(), which ends CPU hotplug.
         SyncPoint(
             "device_shutdown",
             "after system_state has changed, before the devices are shut down",
-            touches=frozenset({DEVICES, CPUS}),
+            touches=frozenset({DEVICES, PLUGGING}),
         ),
         SyncPoint("syscore_shutdown", "before the syscore ops' shutdown"),
         SyncPoint(last, f"after the syscore ops' shutdown, before {end}"),
@@ -145,6 +152,16 @@ def _going_down(first: str, last: str, end: str) -> tuple[SyncPoint, ...]:
 _SHUTS_DOWN = ("reboot", "poweroff")
 _REFUSED_AT_SHUTDOWN = dict.fromkeys(_SHUTS_DOWN, ("EBUSY",))
 
+# With a test level it comes back by itself (kernel/power/suspend.c, suspend_test()).
+_SUSPEND = "; ".join(
+    (
+        "echo 1 > /sys/module/suspend/parameters/pm_test_delay",
+        "echo core > /sys/power/pm_test",
+        "echo deep > /sys/power/mem_sleep",
+        "echo mem > /sys/power/state",
+    )
+)
+
 _ALL = (
     Activity(
         "load",
@@ -152,6 +169,7 @@ _ALL = (
         {"load": "kvm_vendor"},
         "guestctl",
         (
+            SyncPoint("__x64_sys_finit_module", "before the module is inserted", beside=frozenset({"unload", "vm"})),
             *_enabling("before virtualization is enabled"),
             # 6.1 enables with the first VM.
             SyncPoint("kvm_init", "before the vendor's module meets KVM", kernels=_OLD),
@@ -167,6 +185,7 @@ _ALL = (
         {"unload": "kvm_vendor"},
         "guestctl",
         (
+            SyncPoint("__x64_sys_delete_module", "before the module is looked at", beside=frozenset({"load", "vm"})),
             SyncPoint("misc_deregister", "before /dev/kvm is removed"),
             *_disabling("before virtualization is disabled"),
             SyncPoint("unregister_syscore", "before the syscore ops are removed", kernels=_OLD),
@@ -238,8 +257,8 @@ _ALL = (
     Activity(
         "suspend",
         "the machine is suspended as far as its last CPU, and comes back",
-        {"suspend": {"mode": "mem", "pm_test": "core"}},
-        "guestctl",
+        {"run": _SUSPEND},
+        "sh",
         (
             SyncPoint("pm_suspend", "before the suspend"),
             SyncPoint("freeze_processes", "before user tasks are frozen"),
@@ -250,14 +269,14 @@ _ALL = (
         cpu=0,
         needs=("short freezer",),
         # The freezer gives up on a task in the kernel.
-        beside=dict.fromkeys(("load", "unload", "vm", "close", "offline", "online", "reboot"), ("EBUSY",)),
+        beside=dict.fromkeys(("load", "unload", "vm", "close", "offline", "online", "reboot"), ("FAILED",)),
     ),
     Activity(
         "reboot",
         "reboot -f",
         {"reboot": "force"},
         "reboot",
-        _going_down("kernel_restart_prepare", "machine_restart", "the machine restarts"),
+        _going_down("kernel_restart", "machine_restart", "the machine restarts"),
         cpu=0,
         ends="reset",
     ),
@@ -306,12 +325,15 @@ class Cast:
     def others(self, name: str) -> list[Activity]:
         return [activity for activity in self.activities if activity.name != name]
 
-    def set_up(self) -> list[Json]:
-        """The steps before the activities, which make true what they need."""
-        needed = {fact for activity in self.activities for fact in activity.needs}
-        if "lazy module" in needed:
-            needed.discard("module")
-        return [step for fact, steps in FACTS.items() if fact in needed for step in steps]
+
+def set_up(activities: Sequence[Activity]) -> list[Json]:
+    """The steps before the activities, which make true what they need."""
+    needed = {fact for activity in activities for fact in activity.needs}
+    if "lazy module" in needed:
+        needed.discard("module")
+    elif not needed & {"module"} and all(activity.name != "load" for activity in activities):
+        needed.add("module")  # what has nothing to do with KVM is not worth exploring
+    return [step for fact, steps in FACTS.items() if fact in needed for step in steps]
 
 
 def independence(points: Mapping[str, Sequence[SyncPoint]]) -> Independence:

@@ -1,0 +1,111 @@
+"""A schedule's scenario is one that loads, does what the schedule says, and can fail."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from harness.explore.activities import ACTIVITIES
+from harness.explore.scenario import recording_text
+from harness.explore.schedules import interleavings, parse_schedule
+from harness.scenario.expectations import Count, ExitStatus, Virt
+from harness.scenario.load import to_yaml
+from harness.scenario.steps import Hold, Release, Sample, Start, Until
+from tests.explore.scripts import loaded, never, script
+
+RACE = "load2-reboot4-load2-reboot1"
+
+
+def words(text: str) -> list[str]:
+    """The steps of a scenario, in short."""
+    short = []
+    for step in loaded(text).steps:
+        if isinstance(step, (Hold, Release)):
+            short.append(f"{step.kind} {step.point}")
+        elif isinstance(step, Start):
+            short.append(f"start {step.actor}")
+        elif isinstance(step, Until):
+            short.append(f"until {step.what}")
+        else:
+            short.append(step.id)
+    return short
+
+
+def test_the_steps_are_the_schedule() -> None:
+    assert words(script(["load", "reboot"]).text(parse_schedule(RACE), never)) == [
+        *("start load", "hold load-1", "start reboot", "hold reboot-1"),
+        *("release load-1", "hold load-2", "release load-2", "hold load-3"),
+        *("release reboot-1", "hold reboot-2", "release reboot-2", "hold reboot-3"),
+        *("release reboot-3", "hold reboot-4", "release reboot-4", "hold reboot-5"),
+        *("release load-3", "hold load-4", "release load-4", "hold load-5"),
+        *("release reboot-5", "until reset"),
+    ]
+
+
+def test_a_title_says_where_everybody_goes() -> None:
+    made = script(["load", "reboot"])
+    assert loaded(made.text(parse_schedule(RACE), never)).title == made.title(parse_schedule(RACE), never)
+    assert made.title(parse_schedule("load1-reboot5"), never) == "load up to __cpuhp_setup_state, reboot to the reset"
+    assert made.title(parse_schedule("load5-reboot5"), never) == "load to its end, reboot to the reset"
+
+
+def test_what_the_reset_catches_is_meant() -> None:
+    scenario = loaded(script(["load", "reboot"]).text(parse_schedule(RACE), never))
+    exits = next(expectation for expectation in scenario.expect if isinstance(expectation, ExitStatus))
+    assert exits.steps == {"load": ["UNFINISHED"], "reboot": ["OK"]}
+    lost = [expectation.event.text for expectation in scenario.expect if isinstance(expectation, Count)]
+    assert "load-5.lost" in lost and "reboot-5.lost" not in lost
+    assert [(e.at, e.on) for e in scenario.expect if isinstance(e, Virt)] == [("reset", "none")]
+
+
+def test_an_error_needs_a_reason_that_had_begun() -> None:
+    made = script(["load", "reboot"])
+
+    def outcomes(schedule: str) -> list[str]:
+        scenario = loaded(made.text(parse_schedule(schedule), never))
+        return next(e for e in scenario.expect if isinstance(e, ExitStatus)).steps["load"]
+
+    assert outcomes("load5-reboot5") == ["OK"]
+    assert outcomes("load4-reboot1-load1-reboot4") == ["OK", "EBUSY"]
+
+
+def test_who_ends_early_is_waited_for() -> None:
+    schedule = parse_schedule("reboot3-load4-reboot2")
+    text = script(["load", "reboot"]).text(schedule, lambda begun: begun == schedule[:7])
+    assert words(text)[-6:] == [
+        *("release load-4", "until load.exit"),
+        *("release reboot-4", "hold reboot-5", "release reboot-5", "until reset"),
+    ]
+
+
+@pytest.mark.parametrize("names", list(itertools.combinations(ACTIVITIES, 2)), ids="-".join)
+def test_every_pair_makes_scenarios_that_load(names: tuple[str, str]) -> None:
+    made = script(names)
+    schedules = list(interleavings(made.segments(), made.cast.enders))
+    scenario = loaded(made.text(schedules[len(schedules) // 3], never))
+    assert bool(made.cast.enders) != any(isinstance(step, Sample) for step in scenario.steps)
+
+
+@pytest.mark.parametrize("platform", [True, False])
+@pytest.mark.parametrize("version", ["6.1.192", "6.12.95", "7.3.4"])
+@pytest.mark.parametrize("names", [("load", "reboot"), ("vm", "close"), ("load", "unload")], ids="-".join)
+def test_scenarios_for_every_kernel(names: tuple[str, str], version: str, platform: bool) -> None:
+    made = script(names, version, platform)
+    last = list(interleavings(made.segments(), made.cast.enders))[-1]
+    scenario = loaded(made.text(last, never))
+    assert loaded(to_yaml(scenario)).steps == scenario.steps
+
+
+def test_three_activities() -> None:
+    made = script(["load", "offline", "reboot"])
+    scenario = loaded(made.text(parse_schedule("load3-offline4-reboot5"), never))
+    assert scenario.title == "load up to register_syscore.return, offline to its end, reboot to the reset"
+
+
+@pytest.mark.parametrize("name", ACTIVITIES)
+def test_an_activity_alone(name: str) -> None:
+    activity = ACTIVITIES[name]
+    scenario = loaded(recording_text(activity, activity.points_on("6.12.95", []), "debian:6.12", True))
+    assert {probe.name for probe in scenario.trace} == {p.function for p in activity.points_on("6.12.95", [])}
+    assert not scenario.points
