@@ -82,8 +82,9 @@ def evidence(result: RunResult, claim: ClaimVerdict) -> RenderableType:
         f"  {escape(claim.use.claim.text)}",
         f"  [dim]{escape(claim.use.claim.source)}[/]",
     ]
-    if claim.known == Verdict.VIOLATED.value and claim.use.fixed_by:
-        parts.append(f"  fixed by: {escape(claim.use.fixed_by)}")
+    if claim.known == Verdict.VIOLATED.value:
+        story = {"since": claim.use.since, "fixed by": claim.use.fixed_by}
+        parts += [f"  {word}: {escape(commit)}" for word, commit in story.items() if commit]
     for found in claim.findings:
         parts += _finding(found)
     return Group(*parts)

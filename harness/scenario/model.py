@@ -36,7 +36,8 @@ class ClaimUse(_Frozen):
     """A claim in a scenario, and what is known of it: `known: {debian:6.1: violated}`."""
 
     claim: Claim
-    known: dict[str, VerdictName] = {}  # kernel spec -> the verdict that is no news there
+    known: dict[str, VerdictName] = {}  # kernel, with its mutants -> the verdict that is no news there
+    since: str = ""  # the commit that brought a known violation
     fixed_by: str = ""  # the commit that ended a known violation
 
 

@@ -19,7 +19,7 @@ GOOD = """\
 title: all the ways to write something
 claims:
   - unwind-reverse-order
-  - {id: misc-register-last, known: {debian:6.1: violated}, fixed_by: a commit}
+  - {id: misc-register-last, known: {debian:6.1: violated}, since: one commit, fixed_by: another}
   - {id: own, text: it loads, source: nowhere}
 kernels: [debian:6.12]
 machine: {cpus: 2, max_cpus: 4, virt: svm}
