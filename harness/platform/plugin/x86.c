@@ -6,6 +6,10 @@
 /* Flags are consumed at once or lost; no kernel has more than two branches on one VMX instruction. */
 #define MAX_CONSUMERS 8
 #define MAX_LOOK_AHEAD 32
+#define MAX_IRQ_SAVE 8
+
+#define OPCODE_PUSHF 0x9c
+#define OPCODE_CLI 0xfa
 
 struct cursor {
 	const uint8_t *bytes;
@@ -474,11 +478,35 @@ static enum fate fate_of(const struct cpu *cpu, uint64_t *pc)
 	return LEAVES;
 }
 
+/*
+ * PUSHF, and up to eight instructions later CLI: local_irq_save(), with what paravirtualization left of its calls. CF and
+ * ZF are saved with IF, which alone is looked at when it is restored (arch/x86/include/asm/irqflags.h, since 5.12; 5.11
+ * and before had a POPF, where the compiler expects nothing of them). A PUSHF without CLI is a look at the flags.
+ */
+static bool skip_irq_save(const struct cpu *cpu, uint64_t *pc)
+{
+	uint64_t at = *pc + 1;
+	uint8_t opcode;
+
+	if (!cpu_read_virt(cpu, *pc, &opcode, 1) || opcode != OPCODE_PUSHF)
+		return false;
+	for (int i = 0; i < MAX_IRQ_SAVE && fate_of(cpu, &at) == LEAVES; i++) {
+		if (!cpu_read_virt(cpu, at, &opcode, 1))
+			return false;
+		if (opcode == OPCODE_CLI) {
+			*pc = at;
+			return true;
+		}
+	}
+	return false;
+}
+
 bool x86_flags_dead(const struct cpu *cpu, uint64_t pc)
 {
 	enum fate fate = LEAVES;
 
 	for (int i = 0; i < MAX_LOOK_AHEAD && fate == LEAVES; i++)
-		fate = fate_of(cpu, &pc);
+		if (!skip_irq_save(cpu, &pc))
+			fate = fate_of(cpu, &pc);
 	return fate == KILLS;
 }

@@ -195,6 +195,8 @@ static void test_flags_that_nobody_reads(void)
 	CHECK(dead(BYTES(0xb8, 1, 2, 3, 4, 0xc3)));					/* mov $imm32,%eax; ret */
 	CHECK(dead(BYTES(0x66, 0xc7, 0x07, 1, 2, 0xc3)));				/* movw $imm16,(%rdi); ret */
 	CHECK(dead(BYTES(0x0f, 0x1f, 0x44, 0, 0, 0xeb, 2, 0x73, 0, 0x0f, 0x79, 0xd0)));	/* nop; jmp over jae; vmwrite */
+	/* VMXOFF before an inlined cr4_clear_bits(): pushf; pop %rax; nopl; mov %rax,%rbx; cli; nopw; xor */
+	CHECK(dead(BYTES(0x9c, 0x58, 0x0f, 0x1f, 0x40, 0, 0x48, 0x89, 0xc3, 0xfa, 0x66, 0x0f, 0x1f, 0x44, 0, 0, 0x31, 0xc0)));
 }
 
 static void test_flags_that_somebody_may_read(void)
@@ -204,6 +206,8 @@ static void test_flags_that_somebody_may_read(void)
 	CHECK(!dead(BYTES(0x83, 0xd0, 0)));			/* adc $0,%eax */
 	CHECK(!dead(BYTES(0x19, 0xc0)));			/* sbb %eax,%eax */
 	CHECK(!dead(BYTES(0x9c, 0x58, 0x31, 0xc0)));		/* pushf; pop %rax; xor */
+	CHECK(!dead(BYTES(0x9c, 0x58, 0xa8, 0x41, 0xfa)));	/* pushf; pop %rax; test $0x41,%al; cli */
+	CHECK(!dead(BYTES(0x9c, 0x58, 0xfa, 0x76, 0x10)));	/* pushf; pop %rax; cli; jbe: they are there still */
 	CHECK(!dead(BYTES(0xff, 0xc0, 0x31, 0xc0)));		/* inc leaves CF */
 	CHECK(!dead(BYTES(0x90)));				/* too far to see */
 	CHECK(!dead(BYTES(0xeb, 0xfe)));			/* jmp to itself */
