@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.guest.outcome import OK, Outcome
-from harness.judge.record import Fault, RunRecord
+from harness.judge.record import Fault, Hold, RunRecord
 from harness.judge.verdict import ClaimVerdict
 from harness.observe.console_log import ConsoleLog
 from harness.observe.sample import Sample
@@ -72,6 +72,9 @@ def record(
     fault: Fault | None = None,
     armed: tuple[str, ...] = ("on", "off", "late"),
     head: str = HEAD,
+    holds: Sequence[Hold] = (),
+    waiting: Sequence[int] = (),
+    by_platform: Sequence[str] = (),
 ) -> RunRecord:
     """A record of a run of HEAD with the expectations `expect` (YAML list items)."""
     return RunRecord(
@@ -90,6 +93,9 @@ def record(
         lost=lost or {},
         complete=complete,
         fault=fault,
+        holds=tuple(holds),
+        waiting=frozenset(waiting),
+        by_platform=frozenset(by_platform),
     )
 
 
