@@ -28,9 +28,16 @@ from harness.scenario.load import load_scenario, scenario_files
 @click.option(
     "--all", "every", is_flag=True, help="Run every scenario on every mutant, not just those of its claims."
 )
+@click.option("--until-killed", is_flag=True, help="Go on to the next mutant once a scenario has noticed this one.")
 @click.option("--json", "json_file", metavar="FILE", help='Write the matrix as JSON too ("-": stdout).')
 def mutants(
-    patches: tuple[Path, ...], kernel: str, paths: tuple[Path, ...], engine: str, every: bool, json_file: str | None
+    patches: tuple[Path, ...],
+    kernel: str,
+    paths: tuple[Path, ...],
+    engine: str,
+    every: bool,
+    until_killed: bool,
+    json_file: str | None,
 ) -> int:
     """Build each mutant, run the scenarios that apply, and show which claims noticed it.
 
@@ -44,7 +51,7 @@ def mutants(
     """
     chosen = [load_mutant(path) for path in patches] or project_mutants(kernel)
     scenarios = [variant for path in paths or scenario_files() for variant in load_scenario(path).variants()]
-    matrix = run_matrix(chosen, scenarios, kernel, Tools(engine), every)
+    matrix = run_matrix(chosen, scenarios, kernel, Tools(engine), every=every, until_killed=until_killed)
     if json_file != "-":
         print_matrix(results_console(), matrix)
     if json_file:

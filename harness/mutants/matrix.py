@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness import progress
 from harness.errors import Exit
 from harness.judge.verdict import ClaimVerdict, Finding, Verdict
-from harness.kernels import BuildOptions, with_patches
+from harness.kernels import with_patches
 from harness.machine.auto import Tools
 from harness.machine.engine import AUTO, Engine
-from harness.machine.toolchain import Qemu
 from harness.mutants.mutant import Mutant
 from harness.report.result import RunResult
 from harness.run import Job, run_job
@@ -30,10 +29,10 @@ class MutantResult:
     """
 
     mutant: Mutant | None
-    verdicts: Mapping[str, Verdict]
-    noticed: frozenset[str]
-    undeclared: frozenset[str]
-    runs: tuple[RunResult, ...]
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    noticed: frozenset[str] = frozenset()
+    undeclared: frozenset[str] = frozenset()
+    runs: tuple[RunResult, ...] = ()
 
     @property
     def killed_by(self) -> list[str]:
@@ -94,38 +93,59 @@ class Trial:
     scenario: Scenario
     engine: Engine
 
+    def __hash__(self) -> int:
+        """Scenarios have lists in them."""
+        return hash((self.scenario.name, self.engine.name))
+
 
 def run_matrix(
-    mutants: Sequence[Mutant], scenarios: Sequence[Scenario], kernel: str, tools: Tools, every: bool
+    mutants: Sequence[Mutant],
+    scenarios: Sequence[Scenario],
+    kernel: str,
+    tools: Tools,
+    *,
+    every: bool = False,
+    until_killed: bool = False,
 ) -> Matrix:
-    """Runs the unpatched kernel, then each mutant; with `every`, also on scenarios without a claim of the mutant.
+    """Runs each mutant, and the unpatched kernel on the same scenarios and engines.
 
-    Mutants that cannot show on the engine that was asked for are left out, with a note.
+    With `every`, also scenarios without a claim of the mutant; with `until_killed`, only up to the first that kills
+    it. Mutants that cannot show on the engine that was asked for are left out, with a note.
     """
     suited = [variant for scenario in scenarios if kernel in scenario.kernels for variant in scenario.variants()]
-    planned = plan(mutants, suited, tools, every)
-    # What a mutant is compared with is the unpatched kernel on the same engine.
-    stock = {(trial.scenario.name, trial.engine.name): trial for _, trials in planned for trial in trials}
-    base = _runs(None, list(stock.values()), kernel, tools.qemu)
-    rows = [summarize(None, base)]
-    for mutant, trials in planned:
+    stock: dict[Trial, RunResult] = {}
+    rows: list[MutantResult] = []
+    for mutant, trials in plan(mutants, suited, tools, every):
+        row = MutantResult(mutant)
         with progress.task(f"mutant {mutant.id}"):
-            runs = _runs(mutant, trials, kernel, tools.qemu)
-        rows.append(summarize(mutant, runs, base))
-    engines = {trial.engine.name: None for trial in stock.values()}
-    return Matrix(kernel, ", ".join(engines), tuple(rows))
+            for trial in trials:
+                # First what the mutant is compared with.
+                if trial not in stock:
+                    stock[trial] = run_job(Job(trial.scenario, kernel, trial.engine, tools.qemu))
+                options = with_patches(kernel, (mutant.path,))
+                run = run_job(Job(trial.scenario, kernel, trial.engine, tools.qemu, options))
+                row = summarize(mutant, (*row.runs, run), tuple(stock.values()))
+                if until_killed and row.killed_by:
+                    break
+        rows.append(row)
+    engines = {trial.engine.name: None for trial in stock}
+    return Matrix(kernel, ", ".join(engines), (summarize(None, tuple(stock.values())), *rows))
 
 
 def plan(
     mutants: Sequence[Mutant], scenarios: Sequence[Scenario], tools: Tools, every: bool
 ) -> list[tuple[Mutant, list[Trial]]]:
-    """What each mutant is tried with; those that cannot show on the engine that was asked for are left out."""
+    """What each mutant is tried with, the scenarios with most of its claims first.
+
+    Those that cannot show on the engine that was asked for are left out.
+    """
     planned = []
     for mutant in mutants:
         if mutant.engines and tools.name not in (AUTO, *mutant.engines):
             progress.note(f"mutant {mutant.id} is left out: it shows only on {', '.join(mutant.engines)}")
             continue
-        chosen = [scenario for scenario in scenarios if every or _applies(scenario, mutant)]
+        chosen = [scenario for scenario in scenarios if every or not mutant.claims or _shared(scenario, mutant)]
+        chosen.sort(key=lambda scenario: -_shared(scenario, mutant))
         trials = [Trial(scenario, _engine(mutant, scenario, tools)) for scenario in chosen]
         # A scenario for SVM says nothing of a mutant that shows on VMX only.
         planned.append((mutant, [trial for trial in trials if not trial.engine.lacks(trial.scenario.machine)]))
@@ -140,13 +160,9 @@ def _engine(mutant: Mutant, scenario: Scenario, tools: Tools) -> Engine:
     return Tools(mutant.engines[0], tools.qemu).engine(scenario.machine)
 
 
-def _applies(scenario: Scenario, mutant: Mutant) -> bool:
-    return not mutant.claims or any(use.claim.id in mutant.claims for use in scenario.claims)
-
-
-def _runs(mutant: Mutant | None, trials: Sequence[Trial], kernel: str, qemu: Qemu) -> tuple[RunResult, ...]:
-    options = with_patches(kernel, (mutant.path,)) if mutant else BuildOptions()
-    return tuple(run_job(Job(trial.scenario, kernel, trial.engine, qemu, options)) for trial in trials)
+def _shared(scenario: Scenario, mutant: Mutant) -> int:
+    """How many of the mutant's claims the scenario decides."""
+    return sum(use.claim.id in mutant.claims for use in scenario.claims)
 
 
 # A claim in a run: the scenario's name, the engine's, and the claim's id.
