@@ -17,7 +17,7 @@ from harness.debian import Archive
 from harness.errors import HostFault
 from harness.images import cpio
 from harness.images.libraries import shared_libraries
-from harness.images.modules import Module, ModuleTree
+from harness.images.modules import Module, module_tree
 from harness.images.recipe import PackageSet, Recipe, load_recipe
 from harness.kernels.model import Kernel
 from harness.paths import cache_dir
@@ -52,7 +52,7 @@ class GuestImage:
 
 def boot_modules(kernel: Kernel) -> frozenset[str]:
     """The modules of `kernel` that the image's init loads, those that they need among them."""
-    tree = ModuleTree(kernel)
+    tree = module_tree(kernel)
     return frozenset(module.name for module in tree.resolve(load_recipe().modules.boot))
 
 
@@ -84,7 +84,7 @@ def build_image(kernel: Kernel, recipe: Recipe, extra_modules: Sequence[str], de
 
 
 def _select(kernel: Kernel, recipe: Recipe, extra_modules: Sequence[str]) -> _Selection:
-    tree = ModuleTree(kernel)
+    tree = module_tree(kernel)
     required = [*recipe.modules.boot, *extra_modules]
     carried = [name for name in recipe.modules.carried if tree.has(name)]
     return _Selection(

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
+from harness.compression import decompress
 from harness.errors import HostFault
 from harness.kernels.model import Kernel
 from harness.kernels.vmlinux import extract_vmlinux
@@ -109,14 +110,13 @@ class Btf:
 
     def void_functions(self, names: Collection[str]) -> frozenset[str]:
         """Those of the functions `names` that return nothing; a function that BTF does not know is none."""
-        found = set()
-        for at in self._starts if self._base else self._starts[1:]:
-            if self._types[at + 7] & 0x1F != _FUNC:
-                continue
-            one = self._type(at)
-            if one.name in names and self._by_id(one.target).target == 0:
-                found.add(one.name)
-        return frozenset(found)
+        return self._void_functions.intersection(names)
+
+    @functools.cached_property
+    def _void_functions(self) -> frozenset[str]:
+        starts = self._starts if self._base else self._starts[1:]
+        functions = (self._type(at) for at in starts if self._types[at + 7] & 0x1F == _FUNC)
+        return frozenset(one.name for one in functions if self._by_id(one.target).target == 0)
 
     def _by_id(self, type_id: int) -> _Type:
         if self._base and type_id < self._first:
@@ -124,11 +124,16 @@ class Btf:
         return self._type(self._starts[type_id - self._first])
 
     def _structure(self, name: str) -> int:
-        for at in self._starts[1:]:
-            # 150000 types: unpacking each would take four times as long.
-            if self._types[at + 7] & 0x1F == _STRUCT and self._type(at).name == name:
-                return at
-        raise LookupError(f"there is no struct {name}")
+        if name not in self._structures:
+            raise LookupError(f"there is no struct {name}")
+        return self._structures[name]
+
+    @functools.cached_property
+    def _structures(self) -> dict[str, int]:
+        """Where each struct is; the first of a name."""
+        # 150000 types: unpacking each would take four times as long.
+        places = [at for at in self._starts[1:] if self._types[at + 7] & 0x1F == _STRUCT]
+        return {self._type(at).name: at for at in reversed(places)}
 
     def _find(self, at: int, name: str) -> _Member | None:
         """The member `name` of the struct or union at `at`, looked for in its anonymous ones too."""
@@ -198,19 +203,23 @@ def void_functions(kernel: Kernel, names: Collection[str]) -> frozenset[str]:
     return _of_image(kernel.image).void_functions(names)
 
 
-def module_void_functions(kernel: Kernel, module: bytes, names: Collection[str]) -> frozenset[str]:
-    """Those of the functions `names` of a module (the uncompressed .ko) that return nothing.
+def module_void_functions(kernel: Kernel, module: Path, names: Collection[str]) -> frozenset[str]:
+    """Those of the functions `names` of a module (a .ko, possibly compressed) that return nothing.
 
     None of them for a module without BTF, as those built here are. Raises HostFault for a kernel without BTF, or a
     module whose BTF is unreadable.
     """
-    section = ELFFile(BytesIO(module)).get_section_by_name(".BTF")
-    if section is None:
-        return frozenset()
     try:
-        return Btf(section.data(), _of_image(kernel.image)).void_functions(names)
+        btf = _of_module(module, kernel.image)
+        return frozenset() if btf is None else btf.void_functions(names)
     except (ValueError, IndexError) as error:
         raise HostFault(f"a module of kernel {kernel.spec} ({kernel.release}) has unreadable BTF: {error}") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _of_module(module: Path, bzimage: Path) -> Btf | None:
+    section = ELFFile(BytesIO(decompress(module.read_bytes()))).get_section_by_name(".BTF")
+    return None if section is None else Btf(section.data(), _of_image(bzimage))
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,7 +15,7 @@ from typing import Self
 
 from harness.deadline import Deadline
 from harness.errors import HostFault
-from harness.images.modules import ModuleTree
+from harness.images.modules import module_tree
 from harness.kernels.btf import module_void_functions, void_functions
 from harness.kernels.model import Kernel
 from harness.platform.link import GuestMemory, Notice, Platform, Point, Probe
@@ -226,12 +226,12 @@ def _void(kernel: Kernel, probes: Sequence[KernelProbe]) -> set[tuple[str, str]]
     functions: dict[str, set[str]] = {}
     for probe in probes:
         functions.setdefault(probe.module, set()).add(probe.symbol)
-    tree = ModuleTree(kernel)
+    tree = module_tree(kernel)
     found: set[tuple[str, str]] = set()
     for module, names in functions.items():
         if not module:
             found |= {("", name) for name in void_functions(kernel, names)}
         elif tree.has(module) and not tree.is_builtin(module):
-            file = tree.resolve([module])[-1].read()
+            file = tree.resolve([module])[-1].source
             found |= {(module, name) for name in module_void_functions(kernel, file, names)}
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from collections.abc import Iterable, Mapping
 
 from elftools.elf.elffile import ELFFile
 
-from harness.images.modules import ModuleTree
+from harness.images.modules import Module, module_tree
 from harness.kernels.model import Kernel
 from harness.probes.addresses import base_name
 
@@ -19,17 +20,22 @@ _STT_FUNC = 2
 def modules_of(functions: Iterable[str], kernel: Kernel, modules: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """For each of `functions` those of `modules` that have it, or a copy of it; functions of none are left out."""
     wanted = set(functions)
-    tree = ModuleTree(kernel)
+    tree = module_tree(kernel)
     found: dict[str, tuple[str, ...]] = {}
     for name in modules:
         if not tree.has(name) or tree.is_builtin(name):
             continue
         for module in tree.resolve([name]):
             if module.name == name:
-                names = function_names(module.read())
-                for function in wanted & {*names, *map(base_name, names)}:
+                for function in wanted & _functions_in(module):
                     found[function] = (*found.get(function, ()), name)
     return found
+
+
+@functools.lru_cache(maxsize=64)
+def _functions_in(module: Module) -> frozenset[str]:
+    names = function_names(module.read())
+    return frozenset((*names, *map(base_name, names)))
 
 
 def function_names(module: bytes) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from harness.errors import NotExercised, UsageError
-from harness.images.modules import ModuleTree
+from harness.images.modules import module_tree
 from harness.kernels.model import Kernel
 from harness.machine.engine import Engine
 from harness.probes.points import ArmedPoint
@@ -60,7 +60,7 @@ def loaded_modules(scenario: Scenario, kernel: Kernel, engine: Engine) -> list[s
     Raises NotExercised for one that this kernel does not have: its load would fail, which proves nothing.
     """
     names = named_modules(scenario, kernel, engine)
-    tree = ModuleTree(kernel)
+    tree = module_tree(kernel)
     if absent := sorted(name for name in names if not tree.has(name)):
         raise NotExercised(f"kernel {kernel.spec} has no module {', '.join(absent)}, which the scenario loads")
     return sorted(name for name in names if not tree.is_builtin(name))

@@ -155,7 +155,7 @@ def test_functions_of_a_real_module(spec: str, deadline: Deadline) -> None:
     kernel = resolve(spec, BuildOptions(), deadline)
     (module,) = [one for one in ModuleTree(kernel).resolve(["kvm"]) if one.name == "kvm"]
     names = {"kvm_init", "kvm_exit", "kvm_x86_vendor_exit", "kvm_arch_vcpu_load", "kvm_arch_vcpu_create"}
-    void = module_void_functions(kernel, module.read(), names)
+    void = module_void_functions(kernel, module.source, names)
     assert void == {"kvm_exit", "kvm_x86_vendor_exit", "kvm_arch_vcpu_load"}
 
 
