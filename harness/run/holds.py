@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from harness.deadline import Deadline
 from harness.errors import NotExercised
@@ -26,6 +26,27 @@ _PREEMPTING = ("full", "lazy", "rt")
 
 # A watchdog looks back: its complaint about a stopped CPU comes when the CPU goes on.
 _ECHO_S = 5.0
+
+
+MissedWhy = Literal["exited", "ended", "asleep", "running"]
+
+
+class MissedHold(NotExercised):
+    """Nobody came to a point.
+
+    `why`: its actor came to its end elsewhere (exited) or the machine did (ended); an actor slept uninterruptibly
+    until everybody was let go (asleep); none of these (running). `detail` is the actor's outcome, or where it sleeps.
+    """
+
+    def __init__(self, point: str, why: MissedWhy, what: str, *, detail: str = "", evidence: str = "") -> None:
+        super().__init__(what, evidence=evidence)
+        self.point = point
+        self.why = why
+        self.detail = detail
+
+    def to_json(self) -> dict[str, str]:
+        """As run.json has it."""
+        return {"point": self.point, "why": self.why, "detail": self.detail}
 
 
 @dataclass
@@ -74,8 +95,8 @@ class Holds:
     def wait(self, name: str, machine: Machine, actor: Actor | None, deadline: Deadline) -> Held:
         """Waits until a task is held at the point.
 
-        Raises NotExercised for one that is held where its mode cannot work, for an actor that came to its end
-        elsewhere and for a machine that did; DeadlineExceeded; and what ended the guest or the holder.
+        Raises NotExercised for one that is held where its mode cannot work, MissedHold for an actor that came to its
+        end elsewhere and for a machine that did; DeadlineExceeded; and what ended the guest or the holder.
         """
         holder = self._by[name]
 
@@ -83,11 +104,11 @@ class Holds:
             holder.check()
             held = holder.held(name)
             if held is None and machine.check() in ENDED:
-                raise NotExercised(f"nobody came to point {name!r}: the machine is {machine.state.value}")
+                what = f"nobody came to point {name!r}: the machine is {machine.state.value}"
+                raise MissedHold(name, "ended", what)
             if held is None and actor is not None and (result := actor.result()) is not None:
-                raise NotExercised(
-                    f"actor {actor.step.id!r} came to its end ({result.value}) without coming to point {name!r}"
-                )
+                what = f"actor {actor.step.id!r} came to its end ({result.value}) without coming to point {name!r}"
+                raise MissedHold(name, "exited", what, detail=result.value)
             return held
 
         held = machine.watch(look, deadline)

@@ -42,7 +42,7 @@ from harness.report.result import RunResult
 from harness.run.events import EventLog
 from harness.run.holders import Holders, HoldsChoice
 from harness.run.holds import CMDLINE as HOLDS_CMDLINE
-from harness.run.holds import Holds
+from harness.run.holds import Holds, MissedHold
 from harness.run.requirements import (
     armed_points,
     kernel_probes,
@@ -166,6 +166,8 @@ class Run:
             self._meta["fault"] = None
         except BaseException as error:
             self._meta["fault"] = _fault(error)
+            if isinstance(error, MissedHold):
+                self._meta["missed"] = error.to_json()
             if not isinstance(error, HarnessError) or isinstance(error, UsageError):
                 raise
         finally:

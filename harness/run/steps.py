@@ -14,16 +14,16 @@ from harness.errors import DeadlineExceeded, HarnessError, NotExercised
 from harness.folder import RunFolder
 from harness.guest.actions import Result, perform
 from harness.guest.actor import Actor
-from harness.guest.hang import held_or_hung, hung_by_console, hung_tasks, why_hung
+from harness.guest.hang import StepHung, held_or_hung, hung_by_console, hung_tasks, why_hung
 from harness.guest.outcome import HUNG, UNFINISHED, Outcome
 from harness.guest.session import Session
-from harness.guest.tasks import Task, asleep, below, leaves, look, look_twice
+from harness.guest.tasks import Task, asleep, below, blocked_by_console, leaves, look, look_twice
 from harness.machine.ending import EndingKind, GuestEnded
 from harness.machine.state import ENDED, State
 from harness.observe.sampler import take_sample
 from harness.probes.tracer import Tracer
 from harness.run.events import EventLog
-from harness.run.holds import Holds
+from harness.run.holds import Holds, MissedHold
 from harness.run.until import Moment, condition
 from harness.scenario.model import Scenario
 from harness.scenario.steps import (
@@ -219,10 +219,33 @@ class Steps:
         try:
             held = self.holds.wait(step.point, self.session.machine, actor, deadline)
         except DeadlineExceeded as late:
-            what = f"nobody came to point {step.point!r} within {step.seconds:g} s"
-            raise NotExercised(what, evidence=self._whereabouts()) from late
+            raise self._missed(step, late) from late
         preemptible = "" if held.preemptible else ", not preemptible"
         return Result(detail=f"{held.task}-{held.pid} on CPU {held.cpu}{preemptible}")
+
+    def _missed(self, step: Hold, late: DeadlineExceeded) -> HarnessError:
+        """The exception for a point that nobody came to in time; StepHung where an actor stays in the kernel.
+
+        An actor that sleeps waits for one that is held, or for ever: everybody is let go to find out.
+        """
+        what, evidence = f"nobody came to point {step.point!r} within {step.seconds:g} s", self._whereabouts()
+        if not (sleeping := self._sleeping_actors()):
+            return MissedHold(step.point, "running", what, evidence=evidence)
+        error = held_or_hung(step.id, self.session, late, self.holds.describe(), self._let_go)
+        if isinstance(error, StepHung):
+            return error
+        return MissedHold(step.point, "asleep", what, detail="\n".join(map(str, sleeping)), evidence=evidence)
+
+    def _sleeping_actors(self) -> list[Task]:
+        """The tasks of actors that sleep uninterruptibly."""
+        pids = [actor.pid for actor in self.actors.values()]
+        deadline = Deadline.after(_LOOK_S, "the actors' tasks")
+        try:
+            if self.session.machine.has_network(deadline):
+                return asleep(*look_twice(self.session, _STABLE_S, deadline, pids))
+            return list(below(blocked_by_console(self.session, deadline), pids).values())
+        except HarnessError:
+            return []
 
     @_perform.register
     def _(self, step: Release, deadline: Deadline) -> Result:
