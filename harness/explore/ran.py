@@ -61,8 +61,8 @@ class Missed:
     """A hold that nobody came to, as the run's folder has it."""
 
     point: str
-    why: str  # exited, asleep, running
-    text: str
+    why: str  # exited, ended, asleep, running
+    text: str  # the activity's outcome, or where it sleeps
 
     @classmethod
     def of(cls, folder: Path) -> Missed | None:
@@ -70,8 +70,7 @@ class Missed:
         missed = json.loads((folder / "run.json").read_text()).get("missed")
         if not missed:
             return None
-        text = missed.get("outcome") or missed.get("stack") or ""
-        return cls(missed["point"], missed["why"], text)
+        return cls(missed["point"], missed["why"], missed["detail"])
 
 
 def ran(schedule: Schedule, result: RunResult) -> Ran:

@@ -15,8 +15,9 @@ import yaml
 from harness.explore.activities import Activity, Cast, Json, SyncPoint, set_up
 from harness.explore.schedules import Schedule, blocks, positions
 
-# An activity comes to its next point in 0.1 to 1 s under TCG, on a host that does nothing else.
-_HOLD_S = "15s"
+# An activity comes to its next point in 0.1 to 1 s under TCG, on a host that does nothing else. One that is blocked
+# costs all of this, but each place only once.
+_HOLD_S = "20s"
 
 Points = Mapping[str, Sequence[SyncPoint]]
 
@@ -127,9 +128,7 @@ class _Writer:
 
     @property
     def claims(self) -> dict[str, str]:
-        named = {
-            "outcomes": "Each activity succeeds, or fails with an error that it may fail with beside the others."
-        }
+        named = {"outcomes": "Each activity succeeds, or fails with an error that the others are a reason for."}
         if self.cast.enders:
             end = " and ".join(sorted(self.cast[name].ends for name in self.cast.enders))
             named["off-at-the-end"] = f"No CPU has virtualization on at the {end}."
