@@ -44,7 +44,7 @@ from harness.scenario.steps import (
 
 _BOOT_S = 120.0  # 4-8 s under TCG on an idle host
 _FINISH_S = 20.0
-_LOOK_S = 5.0  # at the guest's tasks, for a message
+_LOOK_S = 15.0  # at the guest's tasks, for a message; 50 ms on an idle host
 _STABLE_S = 0.5  # between two looks at a task that is meant to block
 
 # For actors that nobody waited for, once everything is released.
@@ -342,10 +342,10 @@ class Steps:
 
     def _end(self) -> None:
         """Lets everybody go, finishes the trace of a guest that is alive, and keeps its kernel log."""
-        deadline = Deadline.after(_FINISH_S, "the end of the trace")
-        self.holds.release_all("end of run", deadline)
         at_its_end = self.session.machine.state in ENDED
+        self.holds.release_all("end of run", Deadline.after(_LOOK_S, "letting go all tasks"))
         self._settle_actors()
+        deadline = Deadline.after(_FINISH_S, "the end of the trace")
         if not at_its_end:
             self._look_at_an_end(deadline)
         # A reset or panic that nothing asked for ends the run here too, although every step is done.
