@@ -84,6 +84,8 @@ def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
         "echo 8 > /proc/sys/kernel/printk",
         # The marks of the steps go through /dev/kmsg, which is rate-limited by default.
         "echo on > /proc/sys/kernel/printk_devkmsg",
+        # sysrq-w for when nobody else answers; Debian allows less.
+        "echo 1 > /proc/sys/kernel/sysrq",
         "echo 1 > tracing_on",
         f"echo '{mark('arm', str(boot))}' > trace_marker",
     ]
