@@ -14,7 +14,7 @@ from harness.errors import HostFault, UsageError
 from harness.explore.activities import ACTIVITIES
 from harness.explore.campaign import Campaign
 from harness.explore.plan import Plan
-from harness.explore.report import Discovery, discoveries, exit_of, kinds, print_exploration, to_json
+from harness.explore.report import Discovery, discoveries, exit_of, print_exploration, to_json
 from harness.machine.auto import Tools
 from harness.machine.engine import AUTO
 from harness.report.result import write_json
@@ -43,6 +43,13 @@ _NAMES = "\n".join(f"  {activity.name:9} {activity.about}" for activity in ACTIV
     help="Hold activity A at these functions instead: load=kvm_init,register_syscore.return (repeatable).",
 )
 @click.option("--all", "every", is_flag=True, help="Also run schedules that are equivalent to another.")
+@click.option("--first", is_flag=True, help="Stop when something was broken.")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="What also breaks in the exploration in DIR, of the kernel without a patch, is known: report what is new.",
+)
 @click.option("-j", "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Runs at a time.")
 @click.option("--list", "only_list", is_flag=True, help="Record and show the points and count, and run nothing.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="The exploration's folder, which is made.")
@@ -55,6 +62,8 @@ def explore(
     patches: tuple[Path, ...],
     points: tuple[str, ...],
     every: bool,
+    first: bool,
+    baseline: Path | None,
     jobs: int,
     only_list: bool,
     folder: Path | None,
@@ -71,20 +80,21 @@ def explore(
     \b
     harness explore load reboot --kernel debian:6.12 -j2
     harness explore vm reboot --kernel debian:6.1
-    harness explore load reboot --kernel "debian:6.12 +check-before-register"
+    harness explore load reboot --kernel "debian:6.12 +check-before-register" --first
     harness explore load offline --patch series.mbox --points offline=cpus_write_lock,takedown_cpu
     harness explore --resume explore/20261123T050000-load-reboot-debian-6.12
     """
     if resume is not None:
         campaign = _resumed(resume)
     else:
-        plan = Plan(activities, kernel, engine, tuple(str(path.resolve()) for path in patches), points, every)
+        applied = tuple(str(path.resolve()) for path in patches)
+        plan = Plan(activities, kernel, engine, applied, points, every, str(baseline.resolve()) if baseline else "")
         campaign = _begun(plan, folder)
     campaign.record()
     found: list[Discovery] = []
     try:
         if not only_list:
-            campaign.explore(jobs)
+            campaign.explore(jobs, first)
             found = [_repeated(campaign, discovery) for discovery in discoveries(campaign)]
         if json_file:
             write_json(json_file, to_json(campaign, found))
@@ -124,4 +134,4 @@ def _resumed(folder: Path) -> Campaign:
 def _repeated(campaign: Campaign, discovery: Discovery) -> Discovery:
     """The discovery, with whether its simplest schedule does it again."""
     again = campaign.again(discovery.schedules[0].schedule)
-    return replace(discovery, reproduced=discovery.breach in kinds(again))
+    return replace(discovery, reproduced=discovery.breach in again.kinds)

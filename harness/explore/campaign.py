@@ -26,7 +26,7 @@ from harness.explore.activities import independence
 from harness.explore.plan import Plan, load_recordings, save_recordings
 from harness.explore.points import Recording, recorded
 from harness.explore.prune import Lessons, Pruned, representatives
-from harness.explore.ran import Ran, ran
+from harness.explore.ran import Breach, Ran, ran, read_results
 from harness.explore.scenario import Points, Script, recording_text
 from harness.explore.schedules import Schedule, interleavings, number_of_words, schedule_name, switches
 from harness.judge.record import load_record
@@ -64,10 +64,7 @@ class Campaign:
         """A new exploration, or one that goes on: with the results that are there."""
         made = cls(folder, plan, engine, qemu)
         (folder / SCENARIOS).mkdir(exist_ok=True)
-        results = folder / RESULTS
-        lines = results.read_text().splitlines() if results.exists() else []
-        found = [Ran.from_json(json.loads(line)) for line in lines]
-        made.results = {result.schedule: result for result in found}
+        made.results = {result.schedule: result for result in read_results(folder / RESULTS)}
         return made
 
     # What is explored
@@ -131,6 +128,20 @@ class Campaign:
             return {schedule: schedule for schedule in self.schedules}
         return representatives(self.schedules, independence(self.script.points))
 
+    @cached_property
+    def known(self) -> frozenset[Breach]:
+        """What breaks without what is explored here. Raises UsageError for a baseline that is none."""
+        if not self.plan.baseline:
+            return frozenset()
+        other = Plan.load(Path(self.plan.baseline))
+        if other.activities != self.plan.activities:
+            raise UsageError(f"{self.plan.baseline} explores {' and '.join(other.activities)}")
+        return frozenset(kind for result in read_results(Path(self.plan.baseline) / RESULTS) for kind in result.kinds)
+
+    def news(self, result: Ran) -> list[Breach]:
+        """What a run broke that is not known."""
+        return [kind for kind in result.kinds if kind not in self.known]
+
     # What has been learnt
 
     def lessons(self) -> Lessons:
@@ -168,8 +179,11 @@ class Campaign:
 
     # Running
 
-    def explore(self, jobs: int) -> None:
-        """Runs what is left, `jobs` at a time. Whenever it ends, the folder has what was run."""
+    def explore(self, jobs: int, first: bool = False) -> None:
+        """Runs what is left, `jobs` at a time; with `first`, until something is broken that is not known.
+
+        Whenever it ends, the folder has what was run.
+        """
         tries: Counter[Schedule] = Counter()
         running: dict[Future[Ran], Schedule] = {}
         meter = _Meter(time.monotonic())
@@ -185,7 +199,8 @@ class Campaign:
                     meter.runs += 1
                     if result.how not in ("unseen", "fault") or tries[schedule] == _TRIES:
                         self._keep(result)
-                waiting = [schedule for schedule in self.left() if schedule not in running.values()]
+                over = first and any(self.news(result) for result in self.results.values())
+                waiting = [] if over else [one for one in self.left() if one not in running.values()]
                 show(meter.text(self.results.values(), len(waiting) + len(running)))
 
     def again(self, schedule: Schedule) -> Ran:

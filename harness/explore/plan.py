@@ -27,6 +27,7 @@ class Plan:
     patches: tuple[str, ...] = ()
     points: tuple[str, ...] = ()
     every: bool = False  # also schedules that are equivalent to another
+    baseline: str = ""  # the folder of an exploration of another kernel: what breaks there too is known
 
     @property
     def cast(self) -> Cast:
@@ -39,6 +40,7 @@ class Plan:
         words = ["harness explore", *self.activities, "--kernel", kernel]
         for option, values in (("--patch", self.patches), ("--points", self.points)):
             words += [word for value in values for word in (option, value)]
+        words += ["--baseline", self.baseline] if self.baseline else []
         return " ".join([*words, *(["--all"] if self.every else [])])
 
     def wanted(self, version: str) -> dict[str, tuple[SyncPoint, ...]]:

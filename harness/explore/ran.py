@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -42,6 +43,11 @@ class Ran:
     breaches: tuple[Breach, ...] = ()
 
     @property
+    def kinds(self) -> tuple[Breach, ...]:
+        """What it broke, each once, without what differs from run to run: addresses, times, process ids."""
+        return tuple(dict.fromkeys(Breach(breach.claim, _general(breach.text)) for breach in self.breaches))
+
+    @property
     def begun(self) -> Schedule:
         """The schedule up to the letter that was not done as it should be."""
         return self.schedule[: self.length]
@@ -54,6 +60,16 @@ class Ran:
         """The inverse of `to_json`."""
         breaches = tuple(Breach(**breach) for breach in data["breaches"])
         return cls(**{**data, "schedule": parse_schedule(data["schedule"]), "breaches": breaches})
+
+
+def _general(text: str) -> str:
+    return re.sub(r"0x[0-9a-f]{5,}|\b\d{3,}(?:\.\d+)?\b", "…", text.splitlines()[0])
+
+
+def read_results(path: Path) -> list[Ran]:
+    """The results that a file has so far."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [Ran.from_json(json.loads(line)) for line in lines]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,30 +30,22 @@ class Discovery:
 
 
 def discoveries(campaign: Campaign) -> list[Discovery]:
-    """What was broken, each once, in the order of how simple the simplest schedule for it is."""
+    """What was broken and is not known, each once, in the order of how simple the simplest schedule for it is."""
     segments = campaign.script.segments()
     broken = [result for result in campaign.results.values() if result.how == "broken"]
     broken.sort(key=lambda result: (switches(result.schedule, segments), len(result.schedule), result.schedule))
     found: dict[Breach, list[Ran]] = {}
     for result in broken:
-        for breach in kinds(result):
+        for breach in campaign.news(result):
             found.setdefault(breach, []).append(result)
     return [Discovery(breach, tuple(results)) for breach, results in found.items()]
 
 
-def kinds(result: Ran) -> list[Breach]:
-    """What the run broke, each once, without what differs from run to run: addresses, times, process ids."""
-    found = {
-        Breach(breach.claim, re.sub(r"0x[0-9a-f]{5,}|\b\d{3,}(?:\.\d+)?\b", "…", breach.text.splitlines()[0])): None
-        for breach in result.breaches
-    }
-    return list(found)
-
-
 def exit_of(campaign: Campaign) -> Exit:
-    """1 when something was broken, 3 and 4 when a schedule could not be run or did not happen, else 0."""
-    by_how = {"broken": Exit.VIOLATED, "fault": Exit.HARNESS_FAULT, "unseen": Exit.NOT_EXERCISED}
-    return worst_exit([by_how.get(result.how, Exit.CONFIRMED) for result in campaign.results.values()])
+    """1 when something was broken and is not known, 3 and 4 when a schedule could not be run or did not happen."""
+    by_how = {"fault": Exit.HARNESS_FAULT, "unseen": Exit.NOT_EXERCISED}
+    exits = [by_how.get(result.how, Exit.CONFIRMED) for result in campaign.results.values()]
+    return worst_exit([*exits, *(Exit.VIOLATED for result in campaign.results.values() if campaign.news(result))])
 
 
 def print_exploration(console: Console, campaign: Campaign, found: Sequence[Discovery]) -> None:
@@ -63,7 +54,7 @@ def print_exploration(console: Console, campaign: Campaign, found: Sequence[Disc
     for line in _numbers(campaign):
         console.print(line, highlight=False)
     if not found:
-        console.print("[green]nothing was broken[/]")
+        console.print("[green]nothing was broken[/]" + (" that is not known" if campaign.known else ""))
     for number, discovery in enumerate(found, start=1):
         console.print()
         _print_discovery(console, campaign, number, discovery)

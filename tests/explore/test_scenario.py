@@ -9,7 +9,7 @@ import pytest
 from harness.explore.activities import ACTIVITIES
 from harness.explore.scenario import recording_text
 from harness.explore.schedules import interleavings, parse_schedule
-from harness.scenario.expectations import Count, ExitStatus, Virt
+from harness.scenario.expectations import ExitStatus, Virt
 from harness.scenario.load import to_yaml
 from harness.scenario.steps import Hold, Release, Sample, Start, Until
 from tests.explore.scripts import loaded, never, script
@@ -54,9 +54,10 @@ def test_what_the_reset_catches_is_meant() -> None:
     scenario = loaded(script(["load", "reboot"]).text(parse_schedule(RACE), never))
     exits = next(expectation for expectation in scenario.expect if isinstance(expectation, ExitStatus))
     assert exits.steps == {"load": ["UNFINISHED"], "reboot": ["OK"]}
-    lost = [expectation.event.text for expectation in scenario.expect if isinstance(expectation, Count)]
-    assert "load-5.lost" in lost and "reboot-5.lost" not in lost
-    assert [(e.at, e.on) for e in scenario.expect if isinstance(e, Virt)] == [("reset", "none")]
+    virt = [(e.at, e.on, e.claim) for e in scenario.expect if isinstance(e, Virt)]
+    assert virt == [("reset", "none", "off-when-cut-short")]
+    scenario = loaded(script(["load", "reboot"]).text(parse_schedule("load5-reboot5"), never))
+    assert [e.claim for e in scenario.expect if isinstance(e, Virt)] == ["off-at-the-end"]
 
 
 def test_an_error_needs_a_reason_that_had_begun() -> None:
