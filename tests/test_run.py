@@ -128,6 +128,42 @@ def test_the_emulated_platform_traces_functions_and_the_kernel_its_steps(qemu: Q
     assert [event.seq for event in record.events] == list(range(1, len(record.events) + 1))
 
 
+UP_TO_THE_RESET = """\
+trace:
+  [kvm_shutdown, vendor_enable, syscore_shutdown, native_machine_restart, stop_this_cpu, native_machine_emergency_restart]
+steps:
+  - load: kvm_vendor
+  - vm: 1
+  - reboot: force
+expect:
+  - {claim: absent, never: vendor_enable, during: reboot}
+  - {claim: present, never: native_machine_emergency_restart, during: reboot}
+"""
+
+
+@pytest.mark.parametrize("engine_name", ["tcg-svm", "tcg-vmx"])
+def test_a_boot_is_judged_up_to_its_reset_on_every_engine(tmp_path: Path, qemu: Qemu, engine_name: str) -> None:
+    path = scenario_file(tmp_path, UP_TO_THE_RESET)
+    one, both = "{id: own, ", "{id: absent, text: it holds, source: here}, {id: present, "
+    path.write_text(path.read_text().replace(one, both))
+    result = run(path, K612, by_name(engine_name, ""), qemu)
+    assert claim(result, "absent").verdict is Verdict.CONFIRMED
+    assert claim(result, "present").verdict is Verdict.VIOLATED
+    record = load_record(result.folder)
+    assert (record.complete, record.lost) == (frozenset({1}), {1: 0})
+    calls = [event for event in record.events if event.phase == "call"]
+    end = [event.name for event in calls[[event.name for event in calls].index("syscore_shutdown") :]]
+    assert end == [
+        "syscore_shutdown",
+        "kvm_shutdown",
+        "native_machine_restart",
+        "stop_this_cpu",
+        "native_machine_emergency_restart",
+    ]
+    assert "harness:begin:vm" in (streamed := (result.folder / "trace.txt").read_text())
+    assert "emergency_restart: (" not in streamed
+
+
 def test_a_function_that_is_not_there_is_refused_before_the_emulated_platform_boots(
     tmp_path: Path, qemu: Qemu
 ) -> None:
