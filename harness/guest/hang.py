@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from harness.deadline import Deadline
 from harness.errors import HarnessError, HostFault, KernelFault
 from harness.guest.session import Session
-from harness.guest.tasks import Task, Tasks, asleep, below, blocked_by_console, look, look_twice
+from harness.guest.tasks import Task, Tasks, asleep, below, blocked_by_console, leaves, look, look_twice
 from harness.machine.state import ENDED
 
 _LOOK_S = 30.0
@@ -118,9 +118,9 @@ def _woken(before: Tasks | None, after: Tasks | None) -> list[Task]:
         return []
     return [
         task
-        for pid, task in before.items()
-        if (task.state in "DS" and pid not in after)
-        or (task.state == "D" and pid in after and after[pid].switches != task.switches)
+        for task in leaves(before)
+        if (task.state in "DS" and task.pid not in after)
+        or (task.state == "D" and task.pid in after and after[task.pid].switches != task.switches)
     ]
 
 
