@@ -130,7 +130,12 @@ def test_the_emulated_platform_traces_functions_and_the_kernel_its_steps(qemu: Q
 
 UP_TO_THE_RESET = """\
 trace:
-  [kvm_shutdown, vendor_enable, syscore_shutdown, native_machine_restart, stop_this_cpu, native_machine_emergency_restart]
+  - kvm_shutdown
+  - vendor_enable
+  - syscore_shutdown
+  - native_machine_restart
+  - stop_this_cpu
+  - native_machine_emergency_restart
 steps:
   - load: kvm_vendor
   - vm: 1
