@@ -20,7 +20,7 @@ static bool same_visit(const struct visit *one, const struct visit *other)
 /* NULL when there is none. Like all that is static here, with the lock held. */
 static struct point *find(struct points *points, uint32_t id)
 {
-	for (size_t i = 0; i < POINTS_MAX; i++)
+	for (size_t i = 0; i < points->end; i++)
 		if (points->points[i].state != POINT_FREE && points->points[i].id == id)
 			return &points->points[i];
 	return NULL;
@@ -28,16 +28,16 @@ static struct point *find(struct points *points, uint32_t id)
 
 static struct point *find_free(struct points *points)
 {
-	for (size_t i = 0; i < POINTS_MAX; i++)
+	for (size_t i = 0; i < points->end; i++)
 		if (points->points[i].state == POINT_FREE)
 			return &points->points[i];
-	return NULL;
+	return points->end < POINTS_MAX ? &points->points[points->end++] : NULL;
 }
 
 /* In the state, and about this visit. */
 static struct point *find_visit(struct points *points, const struct visit *visit, enum point_state state)
 {
-	for (size_t i = 0; i < POINTS_MAX; i++)
+	for (size_t i = 0; i < points->end; i++)
 		if (points->points[i].state == state && same_visit(&points->points[i].visit, visit))
 			return &points->points[i];
 	return NULL;
@@ -108,7 +108,7 @@ bool points_next(struct points *points, uint64_t pc, size_t *cursor, struct poin
 	bool found = false;
 
 	pthread_mutex_lock(&points->lock);
-	while (*cursor < POINTS_MAX && !found)
+	while (*cursor < points->end && !found)
 		found = armed_at(&points->points[(*cursor)++], pc);
 	if (found)
 		*point = points->points[*cursor - 1];
@@ -230,7 +230,7 @@ bool points_take_released(struct points *points, const struct visit *visit, stru
 
 static bool take_lost(struct points *points, struct point *lost)
 {
-	for (size_t i = 0; i < POINTS_MAX; i++) {
+	for (size_t i = 0; i < points->end; i++) {
 		struct point *point = &points->points[i];
 		bool has_task = point->state == POINT_HELD || point->state == POINT_RELEASED;
 

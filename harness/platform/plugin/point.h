@@ -63,6 +63,7 @@ struct point {
 struct points {
 	pthread_mutex_t lock;
 	struct point points[POINTS_MAX];	/* each stays in its slot */
+	size_t end;				/* the slots from here on have never been used */
 	struct visit again[AGAIN_MAX];	/* a ring; a task of 0 at pc 0 is nobody */
 	size_t again_next;
 };
