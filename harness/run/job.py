@@ -248,7 +248,7 @@ class Run:
     def _spec(self, steps: list[Step]) -> MachineSpec:
         section = self.scenario.machine
         crash = any(isinstance(step, Panic) and step.crash_kernel for step in steps)
-        kexec = any(isinstance(step, Kexec) for step in steps)
+        kexec = any(isinstance(step, Kexec) for step in [*steps, *self.scenario.actors.values()])
         return MachineSpec(
             cpus=section.cpus,
             max_cpus=section.max_cpus or 0,
@@ -306,7 +306,7 @@ class Run:
         if self._functions is not None:
             failed |= self._functions.refused.keys()
             others += self._of_platform(self._functions)
-        others += self._of_gdbstub()
+        others = self._with_gdbstub(others)
         events = merge(trace.events, others) if others else trace.events
         self._meta["by_platform"] += self.points
         self._meta["armed"] = [name for name in self._meta["armed"] if name not in failed]
@@ -318,9 +318,18 @@ class Run:
         self._meta |= {"by_platform": [*functions.armed, *PLATFORM_EVENTS], "lost_by_platform": platform.lost}
         return platform.events
 
-    def _of_gdbstub(self) -> list[Event]:
-        events = parse_platform(self._lines(HOLDS_LOG), {}).events
-        return [dataclasses.replace(event, source="gdbstub") for event in events]
+    def _with_gdbstub(self, platform: list[Event]) -> list[Event]:
+        """The platform's events with those of the gdbstub among them: each says how much of the platform's file was
+        written before it."""
+        path = self.folder.path / PLATFORM_LOG
+        written = path.read_bytes() if path.exists() else b""
+        whole = list(platform)
+        for line in reversed(self._lines(HOLDS_LOG)):
+            before = parse_platform(written[: json.loads(line)["after"]].decode().splitlines(), {}).events
+            whole[len(before) : len(before)] = [
+                dataclasses.replace(event, source="gdbstub") for event in parse_platform([line], {}).events
+            ]
+        return whole
 
     def _lines(self, name: str) -> list[str]:
         path = self.folder.path / name
