@@ -14,11 +14,12 @@ from harness.observe.sample import Sample
 _SCRIPT = '[ -e /dev/kvm ]; echo "kvm-device $((! $?))"; exec guestctl state'
 
 
-def take_sample(name: str, session: Session, deadline: Deadline) -> Sample:
-    """A sample of the machine as it is now."""
+def take_sample(name: str, session: Session, deadline: Deadline, stopped: bool = False) -> Sample:
+    """A sample of the machine as it is now. `stopped`: a vCPU is, so that nobody gets at its MSRs in the guest."""
     guest: dict[str, Any] = {}
+    answers = session.machine.state is State.RUNNING and not session.halted and not stopped
     # From a reboot that is in flight the kernel takes the network away.
-    if session.machine.state is State.RUNNING and not session.halted and session.machine.has_network(deadline):
+    if answers and session.machine.has_network(deadline):
         guest = _guest_state(session, deadline)
         session.online = parse_cpu_list(str(guest["online"]))
     registers = session.machine.registers(deadline)

@@ -185,6 +185,11 @@ class Holds:
         found = {name: self._by[name].held(name) for name in sorted(self._armed)}
         return {name: held for name, held in found.items() if held is not None}
 
+    @property
+    def stop_a_cpu(self) -> bool:
+        """Whether a vCPU is stopped now."""
+        return any(self.points[name].mode == "hard" for name in self.active)
+
     def note_waiting(self, tasks: Iterable[Task]) -> None:
         """Notes tasks that sleep while somebody is held."""
         if self.active:

@@ -186,7 +186,10 @@ class Steps:
                 f"actor {step.actor!r} cannot be started: a reboot has taken the guest's network away",
                 hint="start it earlier, and hold it at a point until then",
             )
-        if isinstance(doing, _BOOT_ENDERS):
+        if isinstance(doing, Kexec):
+            self.tracer.follow_to_the_end(self.session, deadline)
+            machine.announce_boot(deadline)
+        elif isinstance(doing, _BOOT_ENDERS):
             self.tracer.leave_the_rest(self.session, deadline, streaming=True)
         actor = Actor.prepare(doing, self.session, deadline)
         self.actors[step.actor] = actor
@@ -253,7 +256,8 @@ class Steps:
 
     def _sample(self, name: str, deadline: Deadline) -> None:
         """Takes a sample and keeps it."""
-        self.folder.append("samples.jsonl", take_sample(name, self.session, deadline).to_json())
+        sample = take_sample(name, self.session, deadline, stopped=self.holds.stop_a_cpu)
+        self.folder.append("samples.jsonl", sample.to_json())
 
     # Actors
 
@@ -284,6 +288,8 @@ class Steps:
         return Result()
 
     def _record(self, actor: Actor, result: Result, stacks: tuple[str, ...] = ()) -> None:
+        if isinstance(actor.step, Kexec) and result == Result():
+            self.session.machine.begin_boot()
         actor.close()
         self.folder.append("steps.jsonl", actor.outcome(result, stacks).to_json())
 
