@@ -43,42 +43,63 @@ class _Symbol:
 
 
 class SymbolTable:
-    """The symbols of a kernel or of one module, by their name without suffix."""
+    """The symbols of a kernel or of one module, as lines `ADDRESS TYPE NAME`.
+
+    They are looked for in the text: making 210000 objects of it takes 0.7 s, and a run asks for a few dozen.
+    """
 
     def __init__(self, symbols: Iterable[tuple[str, int, bool]]) -> None:
         """`symbols` are name, address, and whether it is code."""
-        self._by_base: dict[str, list[_Symbol]] = {}
-        for name, address, code in symbols:
-            self._by_base.setdefault(name.partition(".")[0], []).append(_Symbol(name, address, code))
+        lines = (f"{address:016x} {'t' if code else 'd'} {name}" for name, address, code in symbols)
+        self._text = "\n".join(("", *lines, ""))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From lines `ADDRESS TYPE NAME` (nm(1)); a fourth column, the module, is not the kernel's and left out."""
-        return cls(_parse(text))
+        """From the output of nm(1); a fourth column, the module, is not the kernel's and left out."""
+        table = cls(())
+        table._text = f"\n{text}\n"
+        return table
 
     def variable(self, name: str) -> int | None:
         """The address of a symbol of exactly that name; None when there is none, or more than one."""
-        found = {symbol.address for symbol in self._by_base.get(name, ()) if symbol.name == name}
+        found = {symbol.address for symbol in self._with_base(name) if symbol.name == name}
         return found.pop() if len(found) == 1 else None
 
     def at(self, address: int) -> str | None:
         """The name of a function or variable that begins at `address`."""
-        return self._by_address.get(address)
+        begin = self._text.find(f"\n{address:016x} ")
+        symbol = _symbol(self._line(begin + 1)) if begin >= 0 else None
+        return symbol.name if symbol else None
 
     def room(self, address: int) -> int:
         """How many bytes there are between `address` and the next function or variable."""
-        return min((other - address for other in self._by_address if other > address), default=0)
+        return min((other - address for other in self._addresses if other > address), default=0)
 
     @functools.cached_property
-    def _by_address(self) -> dict[int, str]:
-        return {symbol.address: symbol.name for symbols in self._by_base.values() for symbol in symbols}
+    def _addresses(self) -> frozenset[int]:
+        symbols = (_symbol(line) for line in self._text.splitlines())
+        return frozenset(symbol.address for symbol in symbols if symbol)
+
+    def _with_base(self, base: str) -> Iterator[_Symbol]:
+        """The symbols whose name is `base`, or that and a suffix."""
+        column = f" {base}"
+        at = self._text.find(column)
+        while at >= 0:
+            if self._text[at + len(column)] in "\n.":
+                symbol = _symbol(self._line(self._text.rindex("\n", 0, at) + 1))
+                if symbol is not None:
+                    yield symbol
+            at = self._text.find(column, at + 1)
+
+    def _line(self, begin: int) -> str:
+        return self._text[begin : self._text.index("\n", begin)]
 
     def function(self, name: str) -> tuple[Place, ...]:
         """Where calls of the function arrive: at itself, and at each copy of it.
 
         Raises NoFunction when there is none, and when unrelated functions share the name.
         """
-        symbols = [symbol for symbol in self._by_base.get(name.partition(".")[0], ()) if symbol.code]
+        symbols = [symbol for symbol in self._with_base(name.partition(".")[0]) if symbol.code]
         exact = {symbol.address for symbol in symbols if symbol.name == name}
         copies = {symbol.address for symbol in symbols if _base_of_copy(symbol.name) == name}
         if len(exact) > 1:
@@ -99,8 +120,6 @@ def _base_of_copy(symbol: str) -> str | None:
     return match["base"] if match else None
 
 
-def _parse(text: str) -> Iterator[tuple[str, int, bool]]:
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) == 3:
-            yield words[2], int(words[0], 16), words[1] in _CODE
+def _symbol(line: str) -> _Symbol | None:
+    words = line.split()
+    return _Symbol(words[2], int(words[0], 16), words[1] in _CODE) if len(words) == 3 else None
