@@ -18,6 +18,7 @@ from rich.console import Console
 # stderr, so that stdout stays a clean table or JSON document.
 _console = Console(stderr=True, highlight=False)
 _quiet = False
+_relay: Callable[[str], None] | None = None
 _LINE_EVERY_S = 15.0
 _stack: list[str] = []
 
@@ -26,6 +27,13 @@ def set_quiet(quiet: bool) -> None:
     """Silences the display (-q)."""
     global _quiet
     _quiet = quiet
+
+
+def relay(notes: Callable[[str], None]) -> None:
+    """From now on, notes go to somebody else who shows them, and nothing is displayed here."""
+    global _relay
+    _relay = notes
+    set_quiet(True)
 
 
 @contextmanager
@@ -43,8 +51,13 @@ def task(what: str) -> Iterator[None]:
             yield
     finally:
         _stack.pop()
+    done(what, time.monotonic() - begin)
+
+
+def done(what: str, seconds: float) -> None:
+    """A line about a task that is done, and took `seconds`."""
     if not _quiet:
-        _console.print(f"[dim]{time.monotonic() - begin:6.1f} s[/dim]  {'  ' * len(_stack)}{what}")
+        _console.print(f"[dim]{seconds:6.1f} s[/dim]  {'  ' * len(_stack)}{what}")
         sys.stderr.flush()
 
 
@@ -75,5 +88,7 @@ class _Lines:
 
 def note(text: str) -> None:
     """One line that stays, such as a fall-back that was chosen and why."""
-    if not _quiet:
+    if _relay is not None:
+        _relay(text)
+    elif not _quiet:
         _console.print(f"          {text}", markup=False)

@@ -6,16 +6,26 @@ from pathlib import Path
 
 import click
 
-from harness import progress
 from harness.errors import worst_exit
 from harness.kernels.model import BuildOptions
 from harness.machine.auto import Tools
 from harness.mutants.named import kernel_of
+from harness.report.repeats import print_disagreements, repeats
 from harness.report.result import RunResult, write_json
 from harness.report.terminal import print_results, results_console
-from harness.run import Job, run_job
+from harness.run import Job
+from harness.run.batch import fitting_workers, run_jobs
 from harness.run.holders import CHOICES, HoldsChoice
 from harness.scenario.load import REFERENCE_CLAIMS, load_scenario, scenario_files
+
+
+def _at_a_time(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """None for `auto`."""
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither a number from 1 on nor auto")
+    return int(value)
 
 
 @click.command()
@@ -49,6 +59,19 @@ from harness.scenario.load import REFERENCE_CLAIMS, load_scenario, scenario_file
     show_default=True,
     help="What holds tasks at points; auto: the plugin where it can, else QEMU's gdbstub.",
 )
+@click.option(
+    "--repeat", default=1, show_default=True, type=click.IntRange(min=1), metavar="N", help="Run each N times."
+)
+@click.option(
+    "-j",
+    "--jobs",
+    "at_a_time",
+    default="1",
+    show_default=True,
+    metavar="N",
+    callback=_at_a_time,
+    help="Runs at a time; auto: one per CPU of this host, as far as there is memory.",
+)
 @click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
 @click.option("-v", "--verbose", is_flag=True, help="Show the evidence of confirmed claims as well.")
 def run(
@@ -60,6 +83,8 @@ def run(
     modules_only: str,
     cold: bool,
     holds: HoldsChoice,
+    repeat: int,
+    at_a_time: int | None,
     json_file: str | None,
     verbose: bool,
 ) -> int:
@@ -69,6 +94,7 @@ def run(
     harness run scenarios/demo.yaml
     harness run scenarios/load.yaml --kernel debian:6.12
     harness run scenarios/load.yaml --kernel "debian:6.12 +check-at-entry"
+    harness run scenarios/load.yaml --repeat 20 -j auto
     harness run scenarios/*.yaml --kernel debian:6.12 --patch series.mbox --modules-only kvm
     harness run scenarios/load.yaml --kernel git:~/linux@my-branch --config harness
     """
@@ -80,18 +106,25 @@ def run(
         for kernel in kernels or scenario.kernels
     ]
     tools = Tools(engine)
-    results: list[RunResult] = []
+    jobs = [
+        Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, build, cold=cold, holds=holds)
+        for scenario, kernel, build in chosen
+        for _ in range(repeat)
+    ]
+    results: dict[int, RunResult] = {}
     try:
-        for scenario, kernel, build in chosen:
-            job = Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, build, cold=cold, holds=holds)
-            with progress.task(f"{scenario.name} on {job.label}"):
-                results.append(run_job(job))
+        for index, result in run_jobs(jobs, 1 if at_a_time == 1 else fitting_workers(jobs, at_a_time)):
+            results[index] = result
     finally:  # a batch that ends early keeps what it has
+        ordered = [results[index] for index in sorted(results)]
+        groups = repeats(ordered)
         if json_file != "-" and results:
-            print_results(results_console(), results, verbose)
+            console = results_console()
+            print_results(console, [run for group in groups for run in group.samples], verbose)
+            print_disagreements(console, groups)
         if json_file:
-            write_json(json_file, [result.to_json() for result in results])
-    return int(worst_exit([result.exit for result in results]))
+            write_json(json_file, [result.to_json() for result in ordered])
+    return int(worst_exit([group.exit for group in groups]))
 
 
 def _expanded(paths: tuple[Path, ...]) -> list[Path]:
