@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
 from contextlib import AbstractContextManager
@@ -230,7 +231,7 @@ class Run:
     def _tracer(self, session: Session) -> Tracer:
         """The tracer, with as much of its work as possible given to the platform, where there is one."""
         platform = session.machine.platform
-        leftover = self._leftover_reader()
+        leftover = functools.cache(self._leftover_reader)
         if platform is None:
             return Tracer(self.probes, self.folder.path, leftover=leftover)
         self._functions = FunctionProbes.on(platform, self.kernel, self.symbols, self.probes)

@@ -47,7 +47,7 @@ def traced(folder: Path, spec: str = "debian:6.12", cmdline: str = "") -> Iterat
     plan = GuestPlan(booted, by_name("tcg-svm", ""), qemu, MachineSpec(cmdline=cmdline))
     with fresh(plan, folder, patience) as session:
         session.start(deadline())
-        tracer = Tracer(PROBES, folder, leftover=reader)
+        tracer = Tracer(PROBES, folder, leftover=lambda: reader)
         arm(session, tracer)
         yield session, tracer
 
@@ -151,7 +151,7 @@ def test_a_kernel_that_does_not_tell_its_symbols_has_no_reader() -> None:
 @pytest.mark.boot
 def test_without_a_reader_a_reset_leaves_the_trace_open(tmp_path: Path) -> None:
     with traced(tmp_path) as (session, tracer):
-        tracer.leftover = None
+        tracer.leftover = lambda: None
         tracer.leave_the_rest(session, deadline())
         reset(session, tracer)
     assert tracer.complete == set()
