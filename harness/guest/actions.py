@@ -188,7 +188,7 @@ def _(step: GuestStep, session: Session, deadline: Deadline) -> Result:
 
 def result_of(step: GuestStep, done: CommandResult) -> Result:
     """The result of a step whose command has ended."""
-    if isinstance(step, Run):
+    if isinstance(step, (Run, Reboot, Poweroff, Kexec)):  # the others are guestctl's
         return Result() if done.status == 0 else Result(FAILED, f"exit status {done.status}: {done.output.strip()}")
     reply = guestctl_reply(done)
     if reply["errno"] == 0:
@@ -261,7 +261,7 @@ def _(step: Halt, session: Session, deadline: Deadline) -> Result:
 
 
 # kernel/kexec_core.c says this last, with the old kernel's tracing already at its end.
-_KEXEC_JUMPS = re.compile("Starting new kernel")
+KEXEC_JUMPS = re.compile("Starting new kernel")
 _LOOK_S = 0.05
 
 
@@ -270,11 +270,12 @@ def _(step: Kexec, session: Session, deadline: Deadline) -> Result:
     machine = session.machine
     machine.announce_boot(deadline)
     jump = session.start_marked(step.id, pinned(step, command(step, session)), deadline)
-    while machine.console.find(_KEXEC_JUMPS, machine.boot.console) is None:
+    while machine.console.find(KEXEC_JUMPS, machine.boot.console) is None:
         machine.check()
         # The server's last words may get lost on the way down: that says nothing yet.
         with contextlib.suppress(GuestOutOfReach):
             if (refused := jump.poll(deadline)) is not None:
+                machine.withdraw_boot(deadline)
                 return Result(FAILED, f"exit status {refused.status}: {refused.output.strip()}")
         deadline.check("the kernel neither refused the kexec nor jumped")
         deadline.pause(_LOOK_S)

@@ -15,12 +15,12 @@ from typing import Self
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError
-from harness.guest.actions import Result, command, result_of
+from harness.guest.actions import KEXEC_JUMPS, Result, command, result_of
 from harness.guest.outcome import Outcome
 from harness.guest.session import Session, mark_script, pinned
 from harness.guest.ssh import Background, CommandResult
 from harness.machine.state import ENDED, State
-from harness.scenario.steps import GuestStep, Poweroff, Reboot, Step
+from harness.scenario.steps import GuestStep, Kexec, Poweroff, Reboot, Step
 
 # What an actor of these kinds does to the machine is no surprise, and is its success.
 EXPECTED_ENDS: dict[type[Step], State] = {Reboot: State.RESET, Poweroff: State.OFF}
@@ -85,9 +85,16 @@ class Actor:
         done = self._by_console() or self._by_ssh()
         if done is not None:
             return result_of(self.step, self.session.note_online(done))
+        return Result() if self._ended_machine() else None
+
+    def _ended_machine(self) -> bool:
+        """Whether it did to the machine what it was meant to."""
         machine = self.session.machine
-        end = EXPECTED_ENDS.get(type(self.step))
-        return Result() if end is not None and machine.boot.number == self.boot and machine.state is end else None
+        if machine.boot.number != self.boot:
+            return False
+        if isinstance(self.step, Kexec):
+            return machine.console.find(KEXEC_JUMPS, self._since) is not None
+        return machine.state is EXPECTED_ENDS.get(type(self.step))
 
     def outcome(self, result: Result, stacks: tuple[str, ...] = ()) -> Outcome:
         """Its line in steps.jsonl."""

@@ -42,7 +42,7 @@ _STEP_CONFIG: dict[type[Step], dict[str, str]] = {
 def needed_config(scenario: Scenario, kernel: Kernel) -> dict[str, str]:
     """The options that the harness needs for this scenario, each with what it is for."""
     needed = dict(_CONFIG)
-    for step in scenario.steps_on(str(kernel.version)):
+    for step in [*scenario.steps_on(str(kernel.version)), *scenario.actors.values()]:
         needed |= _STEP_CONFIG.get(type(step), {})
     return needed
 
@@ -124,10 +124,7 @@ def _homes(
     symbols: Iterable[str | None], scenario: Scenario, kernel: Kernel, engine: Engine
 ) -> Mapping[str, tuple[str, ...]]:
     """The modules that may be loaded and have a function, for those that are a module's."""
-    version = str(kernel.version)
-    doers = [*scenario.steps_on(version), *scenario.actors.values()]
-    others = {step.module for step in doers if isinstance(step, Load)} - {KVM_VENDOR}
-    modules = dict.fromkeys((*_KVM_MODULES, *sorted(others)))
+    modules = dict.fromkeys((*_KVM_MODULES, *sorted(named_modules(scenario, kernel, engine))))
     # A module of the other vendor is there, and is not loaded.
     absent = _VENDOR_MODULES - {engine.extension.module}
     homes = modules_of((symbol for symbol in symbols if symbol), kernel, modules)

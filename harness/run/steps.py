@@ -288,10 +288,17 @@ class Steps:
         return Result()
 
     def _record(self, actor: Actor, result: Result, stacks: tuple[str, ...] = ()) -> None:
-        if isinstance(actor.step, Kexec) and result == Result():
-            self.session.machine.begin_boot()
+        if isinstance(actor.step, Kexec):
+            self._after_kexec(jumped=result == Result())
         actor.close()
         self.folder.append("steps.jsonl", actor.outcome(result, stacks).to_json())
+
+    def _after_kexec(self, jumped: bool) -> None:
+        machine = self.session.machine
+        if jumped:
+            machine.begin_boot()
+        elif machine.state not in ENDED:
+            machine.withdraw_boot(Deadline.after(_LOOK_S, "withdrawing the announced boot"))
 
     def _settle_actors(self) -> None:
         """Says of every actor that nobody waited for what became of it."""

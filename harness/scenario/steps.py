@@ -316,5 +316,5 @@ STEP_KINDS: dict[str, type[Step]] = {
 ACTOR_KINDS = {
     kind: step
     for kind, step in STEP_KINDS.items()
-    if issubclass(step, GuestStep) and step not in (Suspend, Halt, Kexec, Panic)
+    if issubclass(step, GuestStep) and step not in (Suspend, Halt, Panic)
 }
