@@ -483,6 +483,62 @@ static int vm_run(unsigned int vcpus, const char *path)
 	return status;
 }
 
+/*
+ * The least of a trust domain: what KVM wants before it asks the TDX module for anything. Types as in the kernel's
+ * arch/x86/include/uapi/asm/kvm.h, which the C library's headers may be too old for.
+ */
+#define VM_TYPE_TDX		5UL
+#define TDX_INIT_VM		1
+#define PHYSICAL_ADDRESS_LEAF	0x80000008U
+#define GUEST_ADDRESS_BITS	(48U << 16)
+
+struct tdx_command {
+	uint32_t id, flags;
+	uint64_t data, hw_error;
+};
+
+struct tdx_init_vm {
+	uint64_t attributes, xfam, mrconfigid[6], mrowner[6], mrownerconfig[6], reserved[12];
+	uint32_t entries, padding;	/* struct kvm_cpuid2, and its one entry */
+	struct kvm_cpuid_entry2 entry;
+};
+
+static int td_init(struct vm *vm)
+{
+	struct tdx_init_vm init = {
+		.entries = 1,
+		.entry = { .function = PHYSICAL_ADDRESS_LEAF, .eax = GUEST_ADDRESS_BITS },
+	};
+	struct tdx_command command = { .id = TDX_INIT_VM, .data = (uintptr_t)&init };
+
+	vm->step = "";
+	vm->fd = -1;
+	vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (vm->kvm < 0)
+		return vm_fail(vm, "open");
+	vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, VM_TYPE_TDX);
+	if (vm->fd < 0)
+		return vm_fail(vm, "KVM_CREATE_VM");
+	if (ioctl(vm->fd, KVM_MEMORY_ENCRYPT_OP, &command) < 0)
+		return vm_fail(vm, "KVM_TDX_INIT_VM");
+	return 0;
+}
+
+static int cmd_td(int argc, char **argv)
+{
+	struct vm vm = { 0 };
+	int64_t begin = now_us();
+	int error = td_init(&vm);
+
+	(void)argc;
+	(void)argv;
+	report_begin("td", "/dev/kvm");
+	json_text("step", vm.step);
+	json_raw("duration_us", "%" PRId64, now_us() - begin);
+	vm_close(&vm);
+	return report_end(error);
+}
+
 static bool parse_number(const char *text, uint64_t limit, uint64_t *value)
 {
 	char *end;
@@ -799,6 +855,7 @@ static const struct command {
 	{ "write", "PATH TEXT", 2, 2, cmd_write },
 	{ "vm", "[--vcpus N] [--hold FIFO]", 0, 4, cmd_vm },
 	{ "vm-close", "FIFO", 1, 1, cmd_vm_close },
+	{ "td", "", 0, 0, cmd_td },
 	{ "rdmsr", "CPU MSR", 2, 2, cmd_rdmsr },
 	{ "wrmsr", "CPU MSR VALUE", 3, 3, cmd_wrmsr },
 	{ "state", "", 0, 0, cmd_state },
