@@ -79,3 +79,34 @@ def test_without_its_events_a_run_confirms_nothing_that_is_about_events(tmp_path
     (folder / "events.jsonl").write_text("")
     verdicts = {claim.verdict.value for claim in judge(load_record(folder)).claims}
     assert verdicts == {"not exercised"}
+
+
+def test_a_reboot_in_flight_is_told_by_who_was_held_where() -> None:
+    stock, mutant = (
+        load_record(RECORDED / name)
+        for name in ("reboot-in-flight-6.12-confirmed", "mutant-check-before-register-violated")
+    )
+    for run in (stock, mutant):
+        assert [(hold.point, hold.symbol, hold.end) for hold in run.holds] == [
+            ("in-window", "register_syscore_ops", "released"),
+            ("at-reset", "machine_restart", "released"),
+        ]
+    assert (stock.outcomes["load"].result, mutant.outcomes["load"].result) == ("EBUSY", "OK")
+    (failed,) = [f for f in judge(mutant).claims[0].findings if "virtualization on" in f.text]
+    assert failed.text == "virtualization on at before-reset: CPU 0, 1, 2, 3; expected: none"
+
+
+def test_a_release_that_did_not_come_is_missed_in_the_order(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(RECORDED / "reboot-in-flight-6.12-confirmed", folder)
+    events = folder / "events.jsonl"
+    kept = [line for line in events.read_text().splitlines() if '"released"' not in line]
+    events.write_text("".join(line + "\n" for line in kept))
+    (claim,) = judge(load_record(folder)).claims
+    assert "no event in-window.released" in [found.text for found in claim.findings]
+
+
+def test_a_deadlock_has_the_stacks_of_both_tasks() -> None:
+    (claim,) = judge(load_record(RECORDED / "mutant-cpus-read-lock-hung-confirmed")).claims
+    evidence = "\n".join(claim.findings[0].evidence)
+    assert "percpu_rwsem_wait" in evidence and "cpu_down_maps_locked" in evidence
