@@ -287,6 +287,11 @@ class Machine:
         if self.platform is not None:
             self.platform.begin_boot(self.boot.number + 1, deadline)
 
+    def withdraw_boot(self, deadline: Deadline) -> None:
+        """The boot that was announced does not come: the kexec was refused."""
+        if self.platform is not None:
+            self.platform.begin_boot(0, deadline)
+
     def begin_boot(self) -> None:
         """What comes from now on belongs to the next boot. For a boot without a reset: call it just before kexec."""
         self._live = self._started.next_boot()

@@ -323,7 +323,7 @@ class Platform:
         self._tell(f"unpoint {number:x}", deadline)
 
     def begin_boot(self, number: int, deadline: Deadline) -> None:
-        """The next start of a kernel is boot `number`."""
+        """The next start of a kernel is boot `number`; 0: it is of the present boot, as a crash kernel is."""
         self.command(f"boot {number:x}", deadline)
 
     # What it knows

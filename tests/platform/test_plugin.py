@@ -185,6 +185,16 @@ class TestSetUp:
         assert taken == []
         assert firmware.command("tdx 0") == "ok"
 
+    def test_a_boot_that_was_announced_can_be_taken_back(self, firmware: Firmware) -> None:
+        def announced() -> list[str]:
+            firmware.send("state")
+            return [line for line in firmware.lines_until("ok") if line.startswith("state boot")]
+
+        assert firmware.command("boot 5") == "ok"
+        assert announced() == ["state boot 5"]
+        assert firmware.command("boot 0") == "ok"
+        assert announced() == []
+
     def test_what_was_said_is_the_state(self, firmware: Firmware) -> None:
         said = ["tdx 1", "msr 1 3a 5", "msr_now 1 3a 1", "vmx 2 1 1000 2000", "incarnation 3 1", "seq 11"]
         said += [

@@ -392,7 +392,7 @@ static const char *cmd_boot(struct platform *platform, const struct words *words
 {
 	if (!parse_numbers(words, 1, &platform->next_boot, 1))
 		return "expected: <n>";
-	platform->boot_announced = true;
+	platform->boot_announced = platform->next_boot != 0;
 	return NULL;
 }
 
