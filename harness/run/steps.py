@@ -24,6 +24,7 @@ from harness.observe.sampler import take_sample
 from harness.probes.tracer import Tracer
 from harness.run.events import EventLog
 from harness.run.holds import Holds, MissedHold
+from harness.run.prelude import Prelude
 from harness.run.until import Moment, condition
 from harness.scenario.model import Scenario
 from harness.scenario.steps import (
@@ -80,18 +81,46 @@ class Steps:
     actors: dict[str, Actor] = field(default_factory=dict)  # started in this boot, and not known to be done
     _before: Moment | None = None  # when the step before began
 
-    def run(self, steps: list[Step]) -> None:
-        """Boots, does `steps` one after the other, and finishes the trace. Nobody is held afterwards."""
+    def run(self, steps: list[Step], then: Callable[[], None] = lambda: None) -> None:
+        """Boots, does `steps` one after the other, then `then`, and finishes the trace. Nobody is held afterwards."""
         self.session.when_asleep = self._sample
         with progress.task("boot"):
             deadline = Deadline.after(_BOOT_S, "the guest's boot")
             self.session.start(deadline)
             self._enter_boot(deadline)
             self.holds.arm(self.session.machine, deadline)
+        self._do_all(steps, then)
+
+    def go_on(self, prelude: Prelude, steps: list[Step]) -> None:
+        """The same from where the prelude ended: `steps` are those that come after it."""
+        deadline = Deadline.after(_BOOT_S, "going on from a snapshot")
+        machine = self.session.machine
+        self.session.when_asleep = self._sample
+        self.session.online = prelude.online
+        self.holds.preemption = prelude.preemption
+        for started in prelude.actors:
+            step = self.scenario.actors[started.name]
+            actor = Actor(step, self.session, None, started.pid, started.boot, started.online, _since=started.console)
+            self.actors[started.name] = actor
+        # A task that is held begins its loop anew: there must be a point where it stands.
+        self.holds.arm(machine, deadline)
+        for actor in self.actors.values():
+            self.holds.arm_for(actor, deadline)
+        self.session.start(deadline)
+        for actor in self.actors.values():
+            actor.expect_end()
+        for name in prelude.held:
+            self.holds.wait(name, machine, None, deadline)
+        if any(isinstance(step, (GuestStep, Sample, Start)) for step in steps):
+            self.session.shell.connect(deadline)
+        self._do_all(steps)
+
+    def _do_all(self, steps: list[Step], then: Callable[[], None] = lambda: None) -> None:
         try:
             for step in steps:
                 with progress.task(step.title):
                     self._do(step)
+            then()
             self._end()
         except HarnessError:
             self._let_go()
@@ -231,8 +260,9 @@ class Steps:
 
         An actor that sleeps waits for one that is held, or for ever: everybody is let go to find out.
         """
-        what, evidence = f"nobody came to point {step.point!r} within {step.seconds:g} s", self._whereabouts()
-        if not (sleeping := self._sleeping_actors()):
+        what = f"nobody came to point {step.point!r} within {step.seconds:g} s"
+        sleeping, evidence = self._sleeping_actors(), self._whereabouts()
+        if not sleeping:
             return MissedHold(step.point, "running", what, evidence=evidence)
         error = held_or_hung(step.id, self.session, late, self.holds.describe(), self._let_go)
         if isinstance(error, StepHung):
@@ -245,6 +275,8 @@ class Steps:
         deadline = Deadline.after(_LOOK_S, "the actors' tasks")
         try:
             if self.session.machine.has_network(deadline):
+                if not self.session.shell.alive:  # after a prelude nobody may have needed it yet
+                    self.session.shell.connect(deadline)
                 return asleep(*look_twice(self.session, _STABLE_S, deadline, pids))
             return list(below(blocked_by_console(self.session, deadline), pids).values())
         except HarnessError:
