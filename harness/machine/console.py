@@ -111,7 +111,8 @@ class Console:
 
     def settle(self, deadline: Deadline) -> None:
         """Returns when all that a stopped guest has printed was read, or at the deadline."""
-        while not deadline.expired and time.monotonic() - self.last_at < _SETTLED_S:
+        begin = time.monotonic()  # its last lines may not have been read at all yet
+        while not deadline.expired and time.monotonic() - max(begin, self.last_at) < _SETTLED_S:
             time.sleep(_SETTLED_S / 10)
 
     def wait_end(self, seconds: float) -> bool:

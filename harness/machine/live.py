@@ -34,7 +34,7 @@ class Live:
     bell: Bell  # rung by all three
     boot: Boot
     ssh_port: int = 0  # on 127.0.0.1; known once QMP has answered
-    paused: bool = False  # by pause() while there is a debugger, of whose stops QMP tells nothing
+    paused: bool = False  # by pause(): QMP's word for it counts only as long as no debugger stops the machine too
 
     @property
     def state(self) -> State:
@@ -54,7 +54,7 @@ class Live:
     def next_boot(self) -> Live:
         """The same machine at the beginning of its next boot."""
         boot = Boot(self.boot.number + 1, time.monotonic(), self.console.position, self.qmp.position)
-        return replace(self, boot=boot)
+        return replace(self, boot=boot, paused=False)
 
     def expecting(self, *states: State) -> Live:
         return replace(self, boot=replace(self.boot, expected=self.boot.expected.union(states)))

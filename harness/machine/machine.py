@@ -358,9 +358,9 @@ class Machine:
         self.expect(State.STOPPED)
         if self._debugger is not None:
             self._debugger.stand_still(deadline)
-            self._live = dataclasses.replace(self._started, paused=True)
         else:
             self.qmp.execute("stop", deadline)
+        self._live = dataclasses.replace(self._started, paused=True)
 
     def resume(self, deadline: Deadline) -> None:
         """Lets the vCPUs go on after `pause`."""

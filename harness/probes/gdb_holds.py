@@ -18,7 +18,7 @@ import queue
 import select
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,8 +27,9 @@ from harness.errors import DeadlineExceeded, HarnessError, HostFault, NotExercis
 from harness.kernels.model import Kernel
 from harness.machine.machine import Machine
 from harness.machine.state import State
+from harness.platform.link import EVENTS as PLATFORM_LOG
 from harness.probes import module_symbols, passing, spin
-from harness.probes.addresses import NoFunction, Place, SymbolTable
+from harness.probes.addresses import NoFunction, SymbolTable
 from harness.probes.gdb_remote import (
     SIGINT,
     SIGQUIT,
@@ -49,10 +50,6 @@ HOLDS_LOG = "holds.jsonl"  # in the run's folder
 _STUB_S = 20.0  # for what is done between a stop and the resumption; it takes milliseconds
 _LOOK_S = 0.5  # between two looks at which boot it is
 _AGAIN_S = 0.001  # between two stops, when every CPU was in user mode with the kernel unmapped
-
-# What a function may begin with, four bytes each: ENDBR64, and what the kernel puts in its place where nobody calls
-# it indirectly (arch/x86/kernel/alternative.c, apply_seal_endbr).
-_LANDINGS = frozenset(map(bytes.fromhex, ("f30f1efa", "660f1f00", "0f1f40d6")))
 
 
 @dataclass(frozen=True)
@@ -143,6 +140,8 @@ class GdbHolder:
         self._failure: HostFault | None = None
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._log = (machine.run / HOLDS_LOG).open("a", buffering=1)
+        # It stands still while the machine does: where it ends (`after`) is the place of a hold in its order.
+        self._platform_log = machine.run / PLATFORM_LOG
         self._lines = 0
         self._remote = GdbRemote(machine.open_gdb(self, deadline), deadline)
         self._bell_out, self._bell_in = os.pipe()
@@ -155,16 +154,17 @@ class GdbHolder:
         """Arms a point; in a module that is not loaded yet, when it is. Raises NotExercised where it cannot be."""
         made = _Point(point, passing.conditions(point, self._symbols.variable))
         try:
-            places = () if point.module else _entries(made, self._symbols)
+            if not point.module:
+                made.places = _entries(made, self._symbols)
         except NoFunction as error:
             raise _cannot(point, str(error)) from error
 
         def work(patience: Deadline) -> None:
-            memory = self._kernel_memory(patience)
-            if not point.module:
-                made.places = _past_landing(places, memory)
-            elif module := module_symbols.find_module(memory, self._layout, self._modules, point.module):
-                self._place_in_module(made, memory, module)
+            if point.module:
+                memory = self._kernel_memory(patience)
+                module = module_symbols.find_module(memory, self._layout, self._modules, point.module)
+                if module is not None:
+                    self._place_in_module(made, memory, module)
             self._points[point.name] = made
 
         self._ask(work, deadline)
@@ -452,7 +452,7 @@ class GdbHolder:
         functions = module_symbols.module_functions(memory, self._layout, module, point.armed.module)
         table = SymbolTable((function.name, function.address, True) for function in functions)
         try:
-            point.places = _past_landing(_entries(point, table), memory)
+            point.places = _entries(point, table)
         except NoFunction as error:
             point.refused = str(error)
 
@@ -534,26 +534,22 @@ class GdbHolder:
             "phase": phase,
             "task": held.task,
             "pid": held.pid,
+            "after": self._platform_log.stat().st_size if self._platform_log.exists() else 0,
         }
         self._log.write(json.dumps(line) + "\n")
         self._lines += 1
 
 
-def _entries(point: _Point, symbols: SymbolTable) -> tuple[Place, ...]:
+def _entries(point: _Point, symbols: SymbolTable) -> set[int]:
     """Where calls of the point's function arrive. Raises NoFunction."""
     places = symbols.function(point.armed.symbol)
     if any(condition.by_register for condition in point.conditions) and not all(place.exact for place in places):
         raise NoFunction(f"the compiler changed what {point.armed.symbol} takes; its arguments cannot be looked at")
-    return places
+    return {place.address for place in places}
 
 
 def _cannot(point: ArmedPoint, why: str) -> NotExercised:
     return NotExercised(f"no task can be held at point {point.name} ({point.symbol}): {why}")
-
-
-def _past_landing(places: Iterable[Place], memory: VirtualMemory) -> set[int]:
-    """The places, behind the instruction that an indirect call lands on: it does nothing, and stays what it is."""
-    return {place.address + (4 if memory.read_virtual(place.address, 4) in _LANDINGS else 0) for place in places}
 
 
 def _soon() -> Deadline:
