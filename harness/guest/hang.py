@@ -95,10 +95,11 @@ def held_or_hung(
 
 
 def _looked(session: Session) -> Tasks | None:
-    """The user tasks; None of a guest that cannot be asked."""
+    """The user tasks, or all that are blocked of a guest without a network; None of one that cannot be asked."""
     try:
         deadline = Deadline.after(_BACK_S, "the guest's tasks")
-        return look(session, deadline) if session.machine.has_network(deadline) else None
+        network = session.machine.has_network(deadline)
+        return look(session, deadline) if network else blocked_by_console(session, deadline)
     except HarnessError:
         return None
 
@@ -128,6 +129,6 @@ def _stuck(session: Session, after: Tasks | None) -> list[Task]:
     if after is None or session.machine.state in ENDED:
         return []
     try:
-        return hung_tasks(session)
+        return hung_tasks(session) if session.machine.has_network(Deadline.after(_BACK_S, "the network")) else []
     except HarnessError:
         return []
