@@ -55,7 +55,7 @@ class Actor:
 
     step: GuestStep
     session: Session
-    background: Background
+    background: Background | None  # None of one that goes on from a snapshot
     pid: int
     boot: int
     online: tuple[int, ...]
@@ -74,11 +74,21 @@ class Actor:
 
     def go(self, deadline: Deadline) -> None:
         """Lets the command begin."""
+        assert self.background is not None
         self.began = time.monotonic()
-        if (end := EXPECTED_ENDS.get(type(self.step))) is not None:
-            self.session.machine.expect(end)
+        self.expect_end()
         self.background.send("go\n", deadline)
         self.background.wait_line(_BEGUN, deadline)
+
+    def expect_end(self) -> None:
+        """What it will do to the machine is no fault."""
+        if (end := EXPECTED_ENDS.get(type(self.step))) is not None:
+            self.session.machine.expect(end)
+
+    @property
+    def since(self) -> int:
+        """Where it began, as a position on the console."""
+        return self._since
 
     def result(self) -> Result | None:
         """What became of it; None while it has not come back."""
@@ -111,11 +121,12 @@ class Actor:
 
     def close(self) -> None:
         """Stops listening to it."""
-        self.background.close()
+        if self.background is not None:
+            self.background.close()
 
     def _by_ssh(self) -> CommandResult | None:
         machine = self.session.machine
-        if machine.state in ENDED or machine.boot.number != self.boot:
+        if self.background is None or machine.state in ENDED or machine.boot.number != self.boot:
             return None
         # A connection that is lost says nothing of the command: the console still may.
         with contextlib.suppress(HarnessError):

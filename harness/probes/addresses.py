@@ -60,6 +60,11 @@ class SymbolTable:
         table._text = f"\n{text}\n"
         return table
 
+    @property
+    def text(self) -> str:
+        """What `parse` makes the same table of."""
+        return self._text.strip("\n")
+
     def variable(self, name: str) -> int | None:
         """The address of a symbol of exactly that name; None when there is none, or more than one."""
         found = {symbol.address for symbol in self._with_base(name) if symbol.name == name}

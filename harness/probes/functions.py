@@ -9,7 +9,7 @@ of it has run yet: there the vCPU waits while the module's own symbol table is r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -136,6 +136,20 @@ class FunctionProbes:
             number = self.platform.add_probe(Probe(probe.name, address, args=tuple(specs.items())))
             if probe.module:
                 self._in_modules[number] = (probe.module, address)
+
+    # Modules that are loaded when a machine goes on from a snapshot
+
+    @property
+    def modules(self) -> dict[str, str]:
+        """The functions of the modules that are loaded, as symbol tables' texts."""
+        return {module: symbols.text for module, symbols in self._loaded.items()}
+
+    def load_modules(self, modules: Mapping[str, str]) -> None:
+        """Places the probes of modules that are loaded already; before points are added."""
+        for name, text in modules.items():
+            self._loaded[name] = SymbolTable.parse(text)
+            for probe in self._of_modules.get(name, ()):
+                self._place(probe, self._loaded[name])
 
     # Points
 

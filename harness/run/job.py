@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness import progress
@@ -16,8 +19,9 @@ from harness.deadline import Deadline
 from harness.errors import Exit, HarnessError, HostFault, NotExercised, UsageError
 from harness.folder import RunFolder
 from harness.guest.actions import EXTRA_MODULES
-from harness.guest.boot import GuestPlan, fresh, restored
+from harness.guest.boot import INITRAMFS, GuestPlan, fresh, restored
 from harness.guest.session import Session
+from harness.images.keys import copy_keys
 from harness.judge.judge import judge
 from harness.judge.record import RUN_FORMAT, load_record
 from harness.kernels.model import BuildOptions, Kernel
@@ -44,6 +48,8 @@ from harness.run.events import EventLog
 from harness.run.holders import Holders, HoldsChoice
 from harness.run.holds import CMDLINE as HOLDS_CMDLINE
 from harness.run.holds import Holds, MissedHold
+from harness.run.prelude import STEPS as STEPS_LOG
+from harness.run.prelude import Prelude, Started
 from harness.run.requirements import (
     armed_points,
     kernel_probes,
@@ -60,6 +66,7 @@ from harness.scenario.platform_events import PLATFORM_EVENTS
 from harness.scenario.steps import Kexec, Panic, Step
 
 _ASK_S = 10.0
+_SAVE_S = 60.0  # 1 s on an idle host
 _PREPARE_S = 1800.0  # a kernel from source takes ten minutes on two cores
 
 # The crash kernel and its initramfs must fit into what is set aside.
@@ -70,7 +77,9 @@ _CRASH_MEMORY = "crashkernel=160M"
 class Job:
     """What is to be run. `label` names the kernel in tables: its spec and what was done to it.
 
-    `cold` boots even where the run could go on from a snapshot.
+    `cold` boots even where the run could go on from a snapshot. `keep` is an existing folder in which the run keeps
+    itself as a prelude after its last step, `prelude` one in which another run has, whose steps were the first of
+    this one's.
     """
 
     scenario: Scenario
@@ -80,6 +89,8 @@ class Job:
     options: BuildOptions = field(default_factory=BuildOptions)
     holds: HoldsChoice = "auto"  # what holds tasks at points
     cold: bool = False
+    keep: Path | None = None
+    prelude: Path | None = None
 
     @property
     def label(self) -> str:
@@ -193,6 +204,9 @@ class Run:
         extra = {name for step in steps for name in EXTRA_MODULES.get(type(step), ())}
         modules = sorted(extra.union(loaded_modules(self.scenario, self.kernel, self.job.engine)))
         plan = GuestPlan(self.kernel, self.job.engine, self.job.qemu, self._spec(steps), tuple(modules))
+        if self.job.prelude is not None:
+            self._go_on(plan, self.job.prelude, steps, deadline)
+            return
         why = "asked for" if self.job.cold else cold_reason(self.scenario, self.kernel, self.job.engine, self.probes)
         snapshot = None if why else warm_guest(plan, self.symbols)
         if snapshot is not None:
@@ -204,15 +218,58 @@ class Run:
                 discard(snapshot, self.folder.path)
         self._run_on(fresh(plan, self.folder.path, deadline), steps, why or "there is no snapshot")
 
+    def _go_on(self, plan: GuestPlan, folder: Path, steps: list[Step], deadline: Deadline) -> None:
+        """Does what comes after the prelude in `folder`."""
+        prelude = Prelude.read(folder)
+        self._meta |= {
+            "start": {"how": "prelude", "steps": prelude.steps},
+            "online": list(prelude.online),
+            "armed": list(prelude.armed),
+            "preemption": prelude.preemption,
+        }
+        self.folder.write_text(STEPS_LOG, prelude.outcomes)
+        with self._live(restored(plan, folder, self.folder.path, deadline)) as doing:
+            assert self._functions is not None  # a prelude needs the emulated platform
+            self._functions.load_modules(prelude.modules)
+            doing.go_on(prelude, steps[prelude.steps :])
+
+    def _keep(self, doing: Steps, folder: Path) -> None:
+        """Keeps the run as a prelude, and goes on."""
+        session = doing.session
+        assert self._functions is not None and self._holds is not None
+        session.machine.save(folder, Deadline.after(_SAVE_S, "a snapshot of the run"))
+        copy_keys(self.folder.path, folder)
+        (folder / INITRAMFS).hardlink_to((session.snapshot or self.folder.path) / INITRAMFS)
+        Prelude(
+            steps=len(self.scenario.steps_on(str(self.kernel.version), self.job.engine.extension.name)),
+            online=session.online,
+            armed=tuple(self._meta["armed"]),
+            preemption=self._holds.preemption,
+            held=tuple(self._holds.active),
+            actors=tuple(
+                Started(name, actor.pid, actor.boot, actor.online, actor.since)
+                for name, actor in doing.actors.items()
+            ),
+            modules=self._functions.modules,
+            outcomes=(self.folder.path / STEPS_LOG).read_text(),
+        ).write(folder)
+
     def _run_on(self, guest: AbstractContextManager[Session], steps: list[Step], why_cold: str) -> None:
         """Does the steps on a machine that is not started yet. `why_cold` says why it boots, "" when it need not."""
         self._meta["start"] = {"how": "boot", "why": why_cold} if why_cold else {"how": "snapshot"}
+        keep = self.job.keep
+        with self._live(guest) as doing:
+            doing.run(steps, (lambda: self._keep(doing, keep)) if keep is not None else lambda: None)
+
+    @contextlib.contextmanager
+    def _live(self, guest: AbstractContextManager[Session]) -> Iterator[Steps]:
+        """What does the steps, on a machine that is not started yet; takes over what it knows in the end."""
         with guest as session:
             tracer = self._tracer(session)
             self._holds = self._make_holds(session)
             log = EventLog(self.folder.path, self._functions)
             try:
-                Steps(self.scenario, session, tracer, self.folder, self._booted, self._holds, log).run(steps)
+                yield Steps(self.scenario, session, tracer, self.folder, self._booted, self._holds, log)
             finally:
                 platform = session.machine.platform
                 self._meta |= {

@@ -29,6 +29,7 @@ from harness.run.until import Moment, condition
 from harness.scenario.model import Scenario
 from harness.scenario.steps import (
     Boot,
+    GuestStep,
     Halt,
     Hold,
     Kexec,
@@ -378,9 +379,10 @@ class Steps:
         deadline = Deadline.after(_LOOK_S, "the actors' stacks")
         parts = [self.holds.describe()]
         with contextlib.suppress(HarnessError):
-            if self.actors and self.session.machine.has_network(deadline):
-                tasks = look(self.session, deadline, [actor.pid for actor in self.actors.values()])
-                parts += map(str, leaves(tasks))
+            if pids := [actor.pid for actor in self.actors.values()]:
+                network = self.session.machine.has_network(deadline)
+                tasks = look(self.session, deadline, pids) if network else blocked_by_console(self.session, deadline)
+                parts += map(str, leaves(below(tasks, pids)))
         return "\n".join(part for part in parts if part)
 
     # The end
