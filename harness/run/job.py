@@ -207,7 +207,7 @@ class Run:
         if self.job.prelude is not None:
             self._go_on(plan, self.job.prelude, steps, deadline)
             return
-        why = "asked for" if self.job.cold else cold_reason(self.scenario, self.kernel, self.job.engine, self.probes)
+        why = "asked for" if self.job.cold else self._cold_reason()
         snapshot = None if why else warm_guest(plan, self.symbols)
         if snapshot is not None:
             try:
@@ -216,7 +216,11 @@ class Run:
             except SnapshotBroken as broken:
                 progress.note(f"{broken.what}; the guest boots")
                 discard(snapshot, self.folder.path)
-        self._run_on(fresh(plan, self.folder.path, deadline), steps, why or "there is no snapshot")
+        self._run_on(fresh(plan, self.folder.path, deadline), steps, why or "there is no snapshot that is whole")
+
+    def _cold_reason(self) -> str:
+        modules = {probe.module for probe in self.probes} | {point.module for point in self.points.values()}
+        return cold_reason(self.scenario, self.kernel, self.job.engine, modules - {""})
 
     def _go_on(self, plan: GuestPlan, folder: Path, steps: list[Step], deadline: Deadline) -> None:
         """Does what comes after the prelude in `folder`."""

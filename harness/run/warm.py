@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from harness import progress
@@ -35,7 +35,6 @@ from harness.platform import build
 from harness.platform.link import EVENTS
 from harness.probes.addresses import SymbolTable
 from harness.probes.functions import FunctionProbes
-from harness.probes.tracefs import KernelProbe
 from harness.scenario.check import BOOT
 from harness.scenario.expectations import InWindow
 from harness.scenario.model import Scenario
@@ -48,8 +47,11 @@ _FREE_GIB = 1.0  # less than this is left to others
 _IN_USE_S = 900.0  # longer than any run takes to get what it needs out of a snapshot
 
 
-def cold_reason(scenario: Scenario, kernel: Kernel, engine: Engine, probes: Sequence[KernelProbe]) -> str:
-    """Why a run of `scenario` has to boot by itself; "" when it may go on from a snapshot."""
+def cold_reason(scenario: Scenario, kernel: Kernel, engine: Engine, modules: Collection[str]) -> str:
+    """Why a run of `scenario` has to boot by itself; "" when it may go on from a snapshot.
+
+    `modules` are those whose functions are traced, or held at: that has to be prepared before they are loaded.
+    """
     if engine.on_host:
         return f"with engine {engine.name}, the state of the host's CPU would have to be carried over"
     if scenario.machine.tdx is not None:
@@ -57,8 +59,8 @@ def cold_reason(scenario: Scenario, kernel: Kernel, engine: Engine, probes: Sequ
     expectations = scenario.expectations_on(str(kernel.version), engine.extension.name)
     if any(isinstance(one, InWindow) and one.during and one.during[0] == BOOT for one in expectations):
         return "an expectation looks at the boot"
-    if loaded := boot_modules(kernel) & {probe.module for probe in probes if probe.module}:
-        return f"functions of {', '.join(sorted(loaded))} are traced, which is loaded in the boot"
+    if modules and (loaded := boot_modules(kernel).intersection(modules)):
+        return f"it is about functions of {', '.join(sorted(loaded))}, which is loaded in the boot"
     return ""
 
 
@@ -70,7 +72,7 @@ def warm_guest(plan: GuestPlan, symbols: SymbolTable) -> Path | None:
     deadline = Deadline.after(_MAKE_S, "a snapshot of the booted guest")
     store = cache_dir() / "snapshots"
     try:
-        entry = store / _key(plan, deadline)
+        entry = store / snapshot_key(plan, deadline)
         if not entry.exists():
             with locked(entry.with_suffix(".lock"), deadline):
                 if not entry.exists():
@@ -136,7 +138,7 @@ def _boot(session: Session, plan: GuestPlan, symbols: SymbolTable, deadline: Dea
     session.shell.close()
 
 
-def _key(plan: GuestPlan, deadline: Deadline) -> str:
+def snapshot_key(plan: GuestPlan, deadline: Deadline) -> str:
     """What the guest's memory and QEMU's state follow from."""
     files = BootFiles(Path("/kernel"), Path("/initrd"), Path("/kexec"))
     machine = groups(plan.spec, plan.engine, files, Path("/run"), BY_HAND)
