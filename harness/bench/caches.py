@@ -25,12 +25,13 @@ def borrowed_cache(scratch: Path, shared: Sequence[str]) -> Iterator[Path]:
             link = cache / source.relative_to(own)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(source)
-        with _environment({"HARNESS_CACHE": str(cache), "CCACHE_DIR": str(cache / "ccache")}):
+        with environment({"HARNESS_CACHE": str(cache), "CCACHE_DIR": str(cache / "ccache")}):
             yield cache
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables of the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

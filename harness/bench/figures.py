@@ -15,10 +15,16 @@ class Figure:
 
     name: str
     seconds: tuple[float, ...]
+    target: float | None = None  # at most, in seconds
 
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target is reached; None without one."""
+        return None if self.target is None else self.median <= self.target
 
 
 @dataclass(frozen=True)

@@ -70,15 +70,18 @@ def print_table(console: Console, results: Sequence[Results], conditions: Condit
         if number:
             table.add_row()
         for figure in section.figures:
-            table.add_row(Text(figure.name), *_cells(figure.seconds))
+            table.add_row(Text(figure.name), *_cells(figure.seconds), _target(figure))
         for ratio in section.ratios:
-            target = "" if ratio.target is None else f"≤ {ratio.target:g} {_VERDICT[ratio.reached]}"
-            table.add_row(Text(ratio.name, style="bold"), *_cells(ratio.values), target)
+            table.add_row(Text(ratio.name, style="bold"), *_cells(ratio.values), _target(ratio))
     console.print(table)
     for missing in (missing for section in results for missing in section.missing):
         console.print(f"\n[magenta]not measured[/]: {missing.name}")
         console.print(Text(str(missing.error)), soft_wrap=True)
     console.print(f"\n{conditions}", style="dim", highlight=False, soft_wrap=True)
+
+
+def _target(measured: Figure | Ratio) -> str:
+    return "" if measured.target is None else f"≤ {measured.target:g} {_VERDICT[measured.reached]}"
 
 
 def _cells(values: Sequence[float]) -> Iterator[str]:
@@ -88,11 +91,15 @@ def _cells(values: Sequence[float]) -> Iterator[str]:
 
 
 def _figure_json(figure: Figure) -> dict[str, Any]:
-    return {"name": figure.name.strip(), "unit": "s", **_spread_json(figure.seconds)}
+    return {"name": figure.name.strip(), "unit": "s", **_spread_json(figure.seconds), **_target_json(figure)}
 
 
 def _ratio_json(ratio: Ratio) -> dict[str, Any]:
-    return {"name": ratio.name, **_spread_json(ratio.values), "target": ratio.target, "reached": ratio.reached}
+    return {"name": ratio.name, **_spread_json(ratio.values), **_target_json(ratio)}
+
+
+def _target_json(measured: Figure | Ratio) -> dict[str, Any]:
+    return {"target": measured.target, "reached": measured.reached}
 
 
 def _spread_json(values: Sequence[float]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from harness.bench import guests, images, modules, platform, virtme
+from harness.bench import guests, images, modules, platform, runs, virtme
 from harness.bench.setup import Setup
 from harness.bench.turns import Section, Wanted
 
@@ -34,10 +34,28 @@ def _platform(setup: Setup) -> Section:
     return Section("platform", [*boots, platform.Events(setup), platform.Seamcalls(setup)], [ratio])
 
 
+def _snapshot(setup: Setup) -> Section:
+    load_unload = [
+        runs.ScenarioRun(setup, runs.LOAD_UNLOAD, "load-unload.yaml"),
+        runs.ScenarioRun(setup, runs.LOAD_UNLOAD_COLD, "load-unload.yaml", cold=True),
+    ]
+    race = [
+        runs.ScenarioRun(setup, name, "races/reboot-during-load.yaml", "debian:7.3", "tcg-vmx", cold)
+        for name, cold in ((runs.RACE, False), (runs.RACE_COLD, True))
+    ]
+    ratios = [
+        Wanted("load, VM, unload: boot / snapshot", runs.LOAD_UNLOAD_COLD, runs.LOAD_UNLOAD),
+        Wanted("reboot race: boot / snapshot", runs.RACE_COLD, runs.RACE),
+    ]
+    targets = {runs.LOAD_UNLOAD: 1.5, runs.RACE: 4.0}
+    return Section("snapshot", [runs.Restored(setup), *load_unload, *race], ratios, targets)
+
+
 SECTIONS: Mapping[str, Callable[[Setup], Section]] = {
     "boot": _boot,
     "virtme-ng": _virtme,
     "image": _image,
     "modules": _modules,
     "platform": _platform,
+    "snapshot": _snapshot,
 }

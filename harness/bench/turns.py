@@ -6,7 +6,7 @@ A machine that is busy, or whose disk cache is cold, is so for minutes. In turn,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness import progress
@@ -44,6 +44,7 @@ class Section:
     name: str
     subjects: Sequence[Subject]
     ratios: Sequence[Wanted] = ()
+    targets: Mapping[str, float] = field(default_factory=dict)  # of figures: seconds at most
     run_s: float = 300.0  # for one run of one subject
     prepare_s: float = 1800.0  # a slow line has a kernel to carry
 
@@ -73,7 +74,7 @@ def measure(section: Section, rounds: int) -> Results:
             for name, value in measured.items():
                 seconds[subject.name].setdefault(name, []).append(value)
     figures = {
-        name: Figure(name, tuple(values))
+        name: Figure(name, tuple(values), section.targets.get(name))
         for subject in section.subjects
         if subject.name not in missing
         for name, values in seconds[subject.name].items()

@@ -40,6 +40,11 @@ def test_a_missed_target_is_said() -> None:
     assert any("≤ 0.5 missed" in line for line in table(Results("compared", (), (ratio,), ())))
 
 
+def test_a_figure_can_have_a_target_of_its_own() -> None:
+    lines = table(Results("s", (Figure("quick", (1.0, 2.0, 1.2), 1.5), Figure("slow", (2.0,), 1.5)), (), ()))
+    assert [line.split()[-3:] for line in lines[1:3]] == [["≤", "1.5", "reached"], ["≤", "1.5", "missed"]]
+
+
 def test_numbers_are_never_cut_in_a_narrow_terminal() -> None:
     long = Figure("a name that is longer than the terminal is wide, " * 2, (123.456,))
     assert any("123.46  123.46  123.46" in line for line in table(Results("s", (long,), (), ()), width=60))
@@ -65,6 +70,8 @@ def test_json() -> None:
         "max": 4.5,
         "n": 3,
         "values": [4.0, 4.5, 3.5],
+        "target": None,
+        "reached": None,
     }
     [ratio] = compared["ratios"]
     assert (ratio["median"], ratio["target"], ratio["reached"]) == (0.45, 0.5, True)
