@@ -63,6 +63,7 @@ def _cell(claim: ClaimVerdict) -> str:
 def print_results(console: Console, results: Sequence[RunResult], verbose: bool = False) -> None:
     """The table, the evidence of each claim that is not confirmed (of all when `verbose`), and the folders."""
     console.print(verdict_table(results))
+    print_meanings(console, results)
     for result in results:
         for claim in result.judgement.claims:
             if verbose or claim.verdict is not Verdict.CONFIRMED:
@@ -71,6 +72,15 @@ def print_results(console: Console, results: Sequence[RunResult], verbose: bool 
             console.print(f"[magenta]{escape(result.fault)}[/]")
     for result in results:
         console.print(f"[dim]{escape(result.title)}: {result.seconds:.1f} s, {result.folder}[/]", soft_wrap=True)
+
+
+def print_meanings(console: Console, results: Sequence[RunResult]) -> None:
+    """One line on each verdict that the scenario has words for, where it is the declared one."""
+    for result in results:
+        for claim in result.judgement.claims:
+            meaning = claim.use.means.get(result.kernel)
+            if meaning and claim.as_declared:
+                console.print(f"[{_STYLES[claim.verdict]}]{result.column}[/]: {escape(meaning)}", highlight=False)
 
 
 def evidence(result: RunResult, claim: ClaimVerdict) -> RenderableType:

@@ -260,7 +260,7 @@ def _claim(item: Any, location: Location, faults: Faults) -> ClaimUse | None:
     if not isinstance(fields, dict) or "id" not in fields:
         faults.add(location, "a claim is an id, or a mapping with id, text and source, or with id and known")
         return None
-    use = {key: value for key, value in fields.items() if key in ("known", "since", "fixed_by")}
+    use = {key: value for key, value in fields.items() if key in ("known", "since", "fixed_by", "means")}
     own = {key: value for key, value in fields.items() if key not in use}
     claim = _build(Claim, own, location, faults) if len(own) > 1 else reference_claims().get(str(own["id"]))
     if claim is None and len(own) == 1:

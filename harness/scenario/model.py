@@ -39,6 +39,7 @@ class ClaimUse(_Frozen):
     known: dict[str, VerdictName] = {}  # kernel, with its mutants -> the verdict that is no news there
     since: str = ""  # the commit that brought a known violation
     fixed_by: str = ""  # the commit that ended a known violation
+    means: dict[str, str] = {}  # kernel -> one line on what its verdict, confirmed or the known one, comes to
 
 
 class Probe(_Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 from rich.console import Console
@@ -40,6 +41,15 @@ def test_evidence_of_confirmed_claims_is_shown_on_demand() -> None:
     run = record(ORDER, [event(10, 0, "on"), event(11, 1, "on"), event(15, 0, "late")])
     assert "on@each < late" not in printed(run)
     assert "on@each < late" in printed(run, verbose=True)
+
+
+def test_a_verdict_is_put_into_words_only_where_it_is_the_declared_one() -> None:
+    good = record(ORDER, [event(10, 0, "on"), event(11, 1, "on"), event(15, 0, "late")])
+    bad = record(ORDER, [event(10, 0, "on"), event(15, 0, "late"), event(16, 1, "on")])
+    for run, shown in ((good, True), (bad, False)):
+        use = run.scenario.claims[0].model_copy(update={"means": {str(run.kernel["label"]): "all is well"}})
+        scenario = run.scenario.model_copy(update={"claims": [use]})
+        assert ("all is well" in printed(dataclasses.replace(run, scenario=scenario))) is shown
 
 
 def test_json_carries_the_events_that_prove_a_finding() -> None:
