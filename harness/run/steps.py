@@ -166,7 +166,7 @@ class Steps:
         """Takes what a machine that stands still has to tell."""
         if (name := _SAMPLED_ENDS.get(self.session.machine.state)) is not None:
             self._sample(name, deadline)
-        self.tracer.take_leftover(self.session, deadline)
+        self.tracer.take_leftover(self.session, Deadline.after(_FINISH_S, "the rest of the trace"))
 
     def _why(self, step: Step, error: HarnessError) -> HarnessError:
         """The exception for a step that ran out of time, or of a guest: whose fault it is."""
