@@ -20,9 +20,10 @@ from harness.probes.tracefs import KernelProbe
 _ALL = "TRACE"  # names the mark that ends a boot's trace; no id of a step is in capitals
 
 # In the run's folder. What QEMU writes the guest's two ways out to: virtio-serial, and a serial line for the end of
-# a boot; and what was left over in the guest's memory at the ends of boots.
+# a boot; what was left over in the guest's memory at the ends of boots; and what was traced in a run's prelude.
 _LEFTOVER = "trace-leftover.txt"
-STREAMS = ("trace.txt", "trace-last.txt", _LEFTOVER)
+BEFORE = "trace-before.txt"
+STREAMS = ("trace.txt", "trace-last.txt", _LEFTOVER, BEFORE)
 
 # The guest does nothing more, and its memory is as the kernel left it.
 _ENDS = frozenset({State.RESET, State.OFF, State.PANICKED})

@@ -42,7 +42,7 @@ from harness.probes.leftover import LeftoverReader
 from harness.probes.platform_log import merge, parse_platform
 from harness.probes.points import ArmedPoint
 from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
-from harness.probes.tracer import STREAMS, Tracer
+from harness.probes.tracer import BEFORE, STREAMS, Tracer
 from harness.report.result import RunResult
 from harness.run.events import EventLog
 from harness.run.holders import Holders, HoldsChoice
@@ -232,6 +232,7 @@ class Run:
             "preemption": prelude.preemption,
         }
         self.folder.write_text(STEPS_LOG, prelude.outcomes)
+        self.folder.write_text(BEFORE, prelude.trace)
         with self._live(restored(plan, folder, self.folder.path, deadline)) as doing:
             assert self._functions is not None  # a prelude needs the emulated platform
             self._functions.load_modules(prelude.modules)
@@ -256,6 +257,7 @@ class Run:
             ),
             modules=self._functions.modules,
             outcomes=(self.folder.path / STEPS_LOG).read_text(),
+            trace="\n".join(line for name in STREAMS for line in self._lines(name)),
         ).write(folder)
 
     def _run_on(self, guest: AbstractContextManager[Session], steps: list[Step], why_cold: str) -> None:

@@ -1,8 +1,8 @@
 """The first steps of a run, done once for many runs: the machine after them, and what the harness knew of it then.
 
 Tasks that are held are held again: they stand at their points, which are armed before the machine goes on. So it
-needs the emulated platform, whose points and probes are not in the guest. The kernel's own trace is not carried over,
-and neither are SSH connections: what comes of an actor is read on the console.
+needs the emulated platform, whose points and probes are not in the guest. The kernel's own trace ends here, so that
+what it alone would see afterwards is unseen; SSH connections too, so what comes of an actor is read on the console.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Prelude:
     actors: tuple[Started, ...]
     modules: Mapping[str, str]
     outcomes: str  # steps.jsonl so far
+    trace: str  # the kernel's own, likewise
 
     def write(self, folder: Path) -> None:
         """Completes what `Machine.save` left in `folder`."""
