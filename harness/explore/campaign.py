@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from harness.machine.engine import Engine
 from harness.machine.toolchain import Qemu
 from harness.mutants.named import named_kernel
 from harness.run import Job, run_job
+from harness.run.prelude import PRELUDE
 from harness.scenario.load import load_scenario
 
 RESULTS = "results.jsonl"
@@ -188,11 +189,13 @@ class Campaign:
         running: dict[Future[Ran], Schedule] = {}
         meter = _Meter(time.monotonic())
         waiting = self.left()
+        prelude = self._prelude() if waiting else None
         with progress.counter(" and ".join(self.plan.activities)) as show, _pool(jobs, self.folder) as pool:
             while waiting or running:
                 for schedule in waiting[: jobs - len(running)]:
                     tries[schedule] += 1
-                    running[pool.submit(_run, schedule, self._job(self._written(schedule)))] = schedule
+                    job = replace(self._job(self._written(schedule)), prelude=prelude)
+                    running[pool.submit(_run, schedule, job)] = schedule
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     result, schedule = future.result(), running.pop(future)
@@ -202,6 +205,26 @@ class Campaign:
                 over = first and any(self.news(result) for result in self.results.values())
                 waiting = [] if over else [one for one in self.left() if one not in running.values()]
                 show(meter.text(self.results.values(), len(waiting) + len(running)))
+
+    def _prelude(self) -> Path | None:
+        """The machine with all at their first points, which every schedule goes on from; made anew each time.
+
+        None where each has to come there by itself: without the emulated platform, and where a point counts hits, of
+        which some may have been before.
+        """
+        points = [point for held in self.script.points.values() for point in held]
+        if not self.engine.emulated or any(point.hit > 1 for point in points):
+            return None
+        folder, path = self.folder / "prelude", self.folder / "prelude.yaml"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        path.write_text(self.script.prelude_text())
+        with progress.task("all to their first points"), runs_in(self.folder / "runs"):
+            result = run_job(replace(self._job(path), keep=folder))
+        if not (folder / PRELUDE).exists():
+            progress.note(f"each schedule starts from the booted guest: {result.fault or result.folder}")
+            return None
+        return folder
 
     def again(self, schedule: Schedule) -> Ran:
         """Runs a schedule once more, by its scenario file."""

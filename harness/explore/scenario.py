@@ -44,6 +44,10 @@ class Script:
         """The scenario for `schedule` as YAML. `ends` says of a prefix whether it ends its last activity early."""
         return _Writer(self, schedule, ends).text()
 
+    def prelude_text(self) -> str:
+        """The scenario in which all come to their first points, and no further."""
+        return _Writer(self, (), lambda begun: False).prelude()
+
     def title(self, schedule: Schedule, ends: Callable[[Schedule], bool]) -> str:
         """Where each activity goes, in turn."""
         return _Writer(self, schedule, ends).title
@@ -90,15 +94,34 @@ class _Writer:
             _section("title", self.title),
             _section("about", self.about),
             _section("claims", [{"id": id, "text": text, "source": _SOURCE} for id, text in self.claims.items()]),
+            *self.setting(),
+            _list("steps", self.steps()),
+            _list("expect", ((expectation, "") for expectation in self.expectations())),
+        ]
+        return "".join(sections)
+
+    def prelude(self) -> str:
+        """The scenario of what comes before every schedule."""
+        waiting = dict.fromkeys(self.cast.names, "UNFINISHED")
+        claim = {"id": "waiting", "text": "All wait at their first points.", "source": _SOURCE}
+        sections = [
+            _section("title", "all wait at their first points"),
+            _section("claims", [claim]),
+            *self.setting(),
+            _list("steps", self.opening()),
+            _list("expect", [({"exit": waiting}, "")]),
+        ]
+        return "".join(sections)
+
+    def setting(self) -> list[str]:
+        """On what it is done, and what is traced and held."""
+        return [
             _section("kernels", [self.script.kernel]),
             *([_section("machine", {"virt": "vmx"})] if self.script.platform else []),
             *([_section("trace", ["vendor_disable"])] if self.once else []),
             _mapping("actors", {activity.name: _actor(activity) for activity in self.cast.activities}, self.abouts),
             _mapping("points", self.points(), self.meanings()),
-            _list("steps", self.steps()),
-            _list("expect", ((expectation, "") for expectation in self.expectations())),
         ]
-        return "".join(sections)
 
     # What it says of itself
 
@@ -183,12 +206,16 @@ class _Writer:
     def meanings(self) -> dict[str, str]:
         return {point_id(name, i): self.script.points[name][i - 1].meaning for name, i in self.reached()}
 
-    def steps(self) -> Iterator[tuple[Json, str]]:
-        """The steps, each with what it means; "" where it says itself."""
+    def opening(self) -> Iterator[tuple[Json, str]]:
+        """The steps until all wait at their first points, each with what it means; "" where it says itself."""
         yield from ((step, "") for step in set_up(self.cast.activities))
         for name in self.cast.names:
             yield {"start": name}, ""
             yield _hold(name, 1), f"{name} is held {self.script.points[name][0].meaning}"
+
+    def steps(self) -> Iterator[tuple[Json, str]]:
+        """All steps."""
+        yield from self.opening()
         for begun in self.prefixes():
             name = begun[-1]
             yield {"release": point_id(name, self.position(begun))}, ""
