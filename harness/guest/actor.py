@@ -7,19 +7,17 @@ device_shutdown() takes that away from a reboot that is in flight.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from dataclasses import dataclass, field
 from typing import Self
 
 from harness.deadline import Deadline
-from harness.errors import HarnessError
 from harness.guest.actions import KEXEC_JUMPS, Result, command, result_of
 from harness.guest.outcome import Outcome
 from harness.guest.session import Session, mark_script, pinned
 from harness.guest.ssh import Background, CommandResult
-from harness.machine.state import ENDED, State
+from harness.machine.state import State
 from harness.scenario.steps import GuestStep, Kexec, Poweroff, Reboot, Step
 
 # What an actor of these kinds does to the machine is no surprise, and is its success.
@@ -28,7 +26,6 @@ EXPECTED_ENDS: dict[type[Step], State] = {Reboot: State.RESET, Poweroff: State.O
 _PID = "harness-pid "
 _BEGUN = "harness-begun"
 _LINE_MAX = 800  # of its output's last line, guestctl's reply; a message in the kernel log holds 1024 bytes
-_SILENCE_S = 0.5  # for the diagnosis of a connection that broke
 
 
 def actor_script(step: GuestStep, session: Session) -> str:
@@ -119,19 +116,9 @@ class Actor:
             stacks=stacks,
         )
 
-    def close(self) -> None:
-        """Stops listening to it."""
-        if self.background is not None:
-            self.background.close()
-
     def _by_ssh(self) -> CommandResult | None:
-        machine = self.session.machine
-        if self.background is None or machine.state in ENDED or machine.boot.number != self.boot:
-            return None
         # A connection that is lost says nothing of the command: the console still may.
-        with contextlib.suppress(HarnessError):
-            return self.background.poll(Deadline.after(_SILENCE_S, "an actor's connection"))
-        return None
+        return None if self.background is None else self.background.finished()
 
     def _by_console(self) -> CommandResult | None:
         pattern = rf"harness: done {re.escape(self.step.id)} (\d+) (\S+) ?(.*)"

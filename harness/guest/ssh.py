@@ -196,10 +196,15 @@ class Background:
         if self._result is None:
             # Asked before the result is looked for: a channel that closes in between has one, on the next look.
             broken = self._channel.closed or not self._shell.alive
+            if self.finished() is None and broken:
+                raise self._shell.lost(self.command, deadline)
+        return self._result
+
+    def finished(self) -> CommandResult | None:
+        """Its result if it has ended; None also for a connection that was lost."""
+        if self._result is None:
             self._receive()
             self._result = self._ended()
-            if self._result is None and broken:
-                raise self._shell.lost(self.command, deadline)
         return self._result
 
     def wait(self, deadline: Deadline) -> CommandResult:

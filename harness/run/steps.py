@@ -80,6 +80,8 @@ class Steps:
     holds: Holds
     log: EventLog
     actors: dict[str, Actor] = field(default_factory=dict)  # started in this boot, and not known to be done
+    # Whose channels stay: dropbear ends the whole connection when one is closed that it is still writing to.
+    _over: list[Actor] = field(default_factory=list)
     _before: Moment | None = None  # when the step before began
 
     def run(self, steps: list[Step], then: Callable[[], None] = lambda: None) -> None:
@@ -323,7 +325,7 @@ class Steps:
     def _record(self, actor: Actor, result: Result, stacks: tuple[str, ...] = ()) -> None:
         if isinstance(actor.step, Kexec):
             self._after_kexec(jumped=result == Result())
-        actor.close()
+        self._over.append(actor)
         self.folder.append("steps.jsonl", actor.outcome(result, stacks).to_json())
 
     def _after_kexec(self, jumped: bool) -> None:
