@@ -48,6 +48,7 @@ from harness.probes.points import ArmedPoint, Held
 HOLDS_LOG = "holds.jsonl"  # in the run's folder
 
 _STUB_S = 20.0  # for what is done between a stop and the resumption; it takes milliseconds
+_CHECK_S = 0.2  # between two looks at whether the stub still answers
 _LOOK_S = 0.5  # between two looks at which boot it is
 _AGAIN_S = 0.001  # between two stops, when every CPU was in user mode with the kernel unmapped
 
@@ -133,7 +134,7 @@ class GdbHolder:
         self._hard: dict[int, set[str]] = {}  # CPU -> the points that it is held at
         self._let_go: set[_Visit] = set()  # visits that come to their breakpoint again, after their release
         self._breakpoints: dict[int, bool] = {}  # address -> whether the CPU's own
-        self._to_step: int | None = None  # the CPU that has hit a breakpoint and is to go on
+        self._to_step: tuple[int, int] | None = None  # the CPU that has hit a breakpoint and is to go on, and where
         self._running = False
         self._ended = False  # the machine is at its reset or power-off
         self._standing = False  # somebody wants it to stand still
@@ -233,9 +234,9 @@ class GdbHolder:
         request = _Request(work)
         self._requests.put(request)
         os.write(self._bell_in, b"x")
-        if not request.done.wait(deadline.remaining()):
+        while not request.done.wait(min(_CHECK_S, deadline.remaining())):
             self.check()
-            raise deadline.exceeded("the thread that talks to QEMU's gdbstub is busy")
+            deadline.check("the thread that talks to QEMU's gdbstub is busy")
         self.check()
         if request.error is not None:
             raise request.error
@@ -317,23 +318,20 @@ class GdbHolder:
             return
         self._place_breakpoints(deadline)
         if self._to_step is not None:
-            self._step_over(self._to_step, deadline)
+            self._step_over(*self._to_step, deadline)
             self._to_step = None
         cpus = set(self._remote.cpus(deadline)) - self._hard.keys() if self._hard else None
         if cpus is None or cpus:
             self._remote.resume(cpus, deadline)
             self._running = True
 
-    def _step_over(self, cpu: int, deadline: Deadline) -> None:
+    def _step_over(self, cpu: int, address: int, deadline: Deadline) -> None:
         """Executes the instruction at the breakpoint that the CPU has hit, while all others stand still."""
-        self._remote.select(cpu, deadline)
-        address = self._remote.state(deadline).rip
         hardware = self._breakpoints.get(address)
-        if hardware is None:
-            return
-        self._remote.clear_breakpoint(address, deadline, hardware=hardware)
-        self._remote.step(cpu, deadline)
-        self._remote.set_breakpoint(address, deadline, hardware=hardware)
+        if hardware is not None:
+            self._remote.clear_breakpoint(address, deadline, hardware=hardware)
+            self._remote.step(cpu, deadline)
+            self._remote.set_breakpoint(address, deadline, hardware=hardware)
 
     def _place_breakpoints(self, deadline: Deadline) -> None:
         """Makes the stub's breakpoints those that are needed."""
@@ -370,7 +368,7 @@ class GdbHolder:
             self._module_loads(memory, state.general["rdi"])
         task = Task.current(state.gs_base, memory, self._layout)
         visit = _Visit(state.rip, state.rsp, task.address)
-        self._to_step = cpu
+        self._to_step = (cpu, state.rip)
         if visit in self._let_go:  # it was counted when it came to be held
             self._let_go.remove(visit)
             return
@@ -508,6 +506,7 @@ class GdbHolder:
                 self._write(point.hold, "lost", point.hold.held.cpu, memory)
         self._hard.clear()
         self._let_go.clear()
+        self._to_step = None
         self._machine.ring()
 
     def _new_kernel(self, deadline: Deadline) -> None:
