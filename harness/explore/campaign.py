@@ -7,17 +7,16 @@ and `results.jsonl` has a line for each schedule that was run, written when its 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 from harness import progress
 from harness.deadline import Deadline
@@ -38,6 +37,7 @@ from harness.mutants.named import named_kernel
 from harness.run import Job, run_job
 from harness.run.prelude import PRELUDE
 from harness.scenario.load import load_scenario
+from harness.workers import in_parallel
 
 RESULTS = "results.jsonl"
 SCENARIOS = "schedules"
@@ -185,26 +185,23 @@ class Campaign:
 
         Whenever it ends, the folder has what was run.
         """
-        tries: Counter[Schedule] = Counter()
-        running: dict[Future[Ran], Schedule] = {}
+        if not self.left():
+            return
         meter = _Meter(time.monotonic())
-        waiting = self.left()
-        prelude = self._prelude() if waiting else None
-        with progress.counter(" and ".join(self.plan.activities)) as show, _pool(jobs, self.folder) as pool:
-            while waiting or running:
-                for schedule in waiting[: jobs - len(running)]:
-                    tries[schedule] += 1
-                    job = replace(self._job(self._written(schedule)), prelude=prelude)
-                    running[pool.submit(_run, schedule, job)] = schedule
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    result, schedule = future.result(), running.pop(future)
+        queue = _Queue(self, self._prelude(), first)
+        with progress.counter(" and ".join(self.plan.activities)) as show, runs_in(self.folder / "runs"):
+            while queue:  # workers that found nothing to do are gone when a result brings something new
+                for index, outcome in in_parallel(_run, queue, jobs, _title):
                     meter.runs += 1
-                    if result.how not in ("unseen", "fault") or tries[schedule] == _TRIES:
-                        self._keep(result)
-                over = first and any(self.news(result) for result in self.results.values())
-                waiting = [] if over else [one for one in self.left() if one not in running.values()]
-                show(meter.text(self.results.values(), len(waiting) + len(running)))
+                    self._take(queue, queue.given[index].schedule, outcome)
+                    show(meter.text(self.results.values(), len(queue.waiting) + len(queue.running)))
+
+    def _take(self, queue: _Queue, schedule: Schedule, outcome: Ran | HarnessError) -> None:
+        """Keeps a result, unless it proves nothing and may be tried once more."""
+        result = outcome if isinstance(outcome, Ran) else Ran(schedule, "fault", 0.0, "", 0, str(outcome))
+        queue.running.remove(schedule)
+        if result.how not in ("unseen", "fault") or queue.tries[schedule] == _TRIES:
+            self._keep(result)
 
     def _prelude(self) -> Path | None:
         """The machine with all at their first points, which every schedule goes on from; made anew each time.
@@ -229,7 +226,7 @@ class Campaign:
     def again(self, schedule: Schedule) -> Ran:
         """Runs a schedule once more, by its scenario file."""
         with progress.task(f"once more: {schedule_name(schedule)}"), runs_in(self.folder / "runs"):
-            return _run(schedule, self._job(self.scenario_path(schedule)))
+            return ran(schedule, run_job(self._job(self.scenario_path(schedule))))
 
     def scenario_path(self, schedule: Schedule) -> Path:
         """Where the scenario of a schedule that was run is."""
@@ -248,10 +245,11 @@ class Campaign:
     def _points(self) -> Path:
         return self.folder / "points.json"
 
-    def _written(self, schedule: Schedule) -> Path:
+    def task(self, schedule: Schedule, prelude: Path | None) -> _Task:
+        """What a worker needs for a schedule; its scenario is written."""
         path = self.scenario_path(schedule)
         path.write_text(self.script.text(schedule, self.lessons().ends_at))
-        return path
+        return _Task(schedule, replace(self._job(path), prelude=prelude))
 
     def _job(self, path: Path) -> Job:
         spec, options = self.named_kernel
@@ -281,30 +279,57 @@ class _Meter:
         )
 
 
-def _run(schedule: Schedule, job: Job) -> Ran:
+@dataclass(frozen=True)
+class _Task:
+    """A schedule to be run, by a worker."""
+
+    schedule: Schedule
+    job: Job
+
+
+class _Queue(Sequence[_Task]):
+    """Tasks that come to be when they are asked for, so that each takes into account what was learnt until then."""
+
+    def __init__(self, campaign: Campaign, prelude: Path | None, first: bool) -> None:
+        self.campaign = campaign
+        self.prelude = prelude
+        self.first = first
+        self.given: list[_Task] = []
+        self.running: set[Schedule] = set()
+        self.tries: Counter[Schedule] = Counter()
+
+    @property
+    def waiting(self) -> list[Schedule]:
+        """What is left and not running."""
+        if self.first and any(self.campaign.news(result) for result in self.campaign.results.values()):
+            return []
+        return [schedule for schedule in self.campaign.left() if schedule not in self.running]
+
+    def __len__(self) -> int:
+        return len(self.given) + bool(self.waiting)
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting)
+
+    @overload
+    def __getitem__(self, index: int) -> _Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[_Task]: ...
+    def __getitem__(self, index: int | slice) -> _Task | list[_Task]:
+        if index == len(self.given) and (waiting := self.waiting):
+            self.given.append(self.campaign.task(waiting[0], self.prelude))
+            self.running.add(waiting[0])
+            self.tries[waiting[0]] += 1
+        return self.given[index]
+
+
+def _title(task: _Task) -> str:
+    return schedule_name(task.schedule)
+
+
+def _run(task: _Task) -> Ran:
     """One schedule, in a worker."""
-    begin = time.monotonic()
-    try:
-        return ran(schedule, run_job(job))
-    except HarnessError as error:
-        return Ran(schedule, "fault", round(time.monotonic() - begin, 3), "", 0, str(error))
-
-
-@contextmanager
-def _pool(jobs: int, folder: Path) -> Iterator[ProcessPoolExecutor]:
-    """Workers; after ^C, or another end before the last run, none of them is left."""
-    # Not forked: this process has had threads, of SSH and QMP.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(folder,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _begin_worker(folder: Path) -> None:
-    progress.set_quiet(True)
-    os.environ[RUNS_VARIABLE] = str(folder / "runs")
+    return ran(task.schedule, run_job(task.job))
 
 
 @contextmanager

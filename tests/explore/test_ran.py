@@ -1,0 +1,87 @@
+"""What a run's result and folder say of its schedule."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import Exit
+from harness.explore.ran import Breach, Ran, ran, read_results
+from harness.explore.schedules import parse_schedule
+from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdict
+from harness.report.result import RunResult
+from harness.scenario.expectations import Virt
+from harness.scenario.model import Claim, ClaimUse
+
+SCHEDULE = parse_schedule("load2-reboot3-load1")
+ON = Found(Finding.FAILED, "virtualization on at reset: CPU 0", (), Virt(at="reset", on="none"))
+OOPS = Found(Finding.FAILED, "Oops: 0000 at 0xffffffffc0123456")
+UNSEEN = Found(Finding.UNSEEN, "sample 'reset' was not taken")
+
+
+def result(
+    folder: Path, verdict: Verdict, *findings: Found, missed: dict[str, str] | None = None, fault: str = ""
+) -> RunResult:
+    (folder / "run.json").write_text(json.dumps({"missed": missed} if missed else {}))
+    uses = [ClaimUse(claim=Claim(id=id, text="t", source="s")) for id in ("off", "outcomes")]
+    claims = tuple(ClaimVerdict(use, verdict, findings) for use in uses)
+    return RunResult("s", "t", "debian:6.12", "6.12", "tcg-vmx", folder, 1.5, Judgement(claims), fault)
+
+
+def missed(why: str, point: str, detail: str = "") -> dict[str, str]:
+    return {"point": point, "why": why, "detail": detail}
+
+
+def test_all_was_as_it_must_be(tmp_path: Path) -> None:
+    found = ran(SCHEDULE, result(tmp_path, Verdict.CONFIRMED))
+    assert (found.how, found.begun, found.breaches) == ("held", SCHEDULE, ())
+
+
+def test_what_is_broken_has_the_claim_and_what_the_run_is_accused_of_has_none(tmp_path: Path) -> None:
+    found = ran(SCHEDULE, result(tmp_path, Verdict.VIOLATED, ON, OOPS))
+    assert found.how == "broken"
+    assert [breach.claim for breach in found.breaches] == ["off", "", "outcomes"]
+    # An address is not what makes two oopses two.
+    assert Breach("", "Oops: … at …") in found.kinds
+
+
+@pytest.mark.parametrize(
+    ("why", "point", "how", "begun"),
+    [
+        ("exited", "load-4", "ended", "load2-reboot3-load1"),
+        ("asleep", "reboot-3", "blocked", "load2-reboot2"),
+        ("asleep", "load-2", "blocked", "load1"),
+        ("running", "reboot-3", "unseen", "load2-reboot2"),
+    ],
+)
+def test_a_hold_that_nobody_came_to(tmp_path: Path, why: str, point: str, how: str, begun: str) -> None:
+    made = result(tmp_path, Verdict.NOT_EXERCISED, UNSEEN, missed=missed(why, point, "EBUSY"), fault="nobody came")
+    found = ran(SCHEDULE, made)
+    assert (found.how, found.begun) == (how, parse_schedule(begun))
+    assert found.why == ("EBUSY" if how != "unseen" else "nobody came")
+
+
+def test_a_first_point_that_is_missed_says_nothing_of_any_letter(tmp_path: Path) -> None:
+    made = result(tmp_path, Verdict.NOT_EXERCISED, UNSEEN, missed=missed("running", "load-1"))
+    assert ran(SCHEDULE, made).length == 0
+
+
+def test_a_deadlock_that_a_hold_was_first_to_notice_is_no_blocked_schedule(tmp_path: Path) -> None:
+    hung = Found(Finding.FAILED, "step 'hold-3' did not come back: a task of the guest hangs in the kernel")
+    assert ran(SCHEDULE, result(tmp_path, Verdict.VIOLATED, hung)).how == "broken"
+
+
+def test_the_harnesss_own_failure(tmp_path: Path) -> None:
+    made = result(tmp_path, Verdict.HARNESS_FAULT, fault="QEMU died")
+    found = ran(SCHEDULE, made)
+    assert made.exit is Exit.HARNESS_FAULT and (found.how, found.why) == ("fault", "QEMU died")
+
+
+def test_results_come_back_from_their_file(tmp_path: Path) -> None:
+    made = [Ran(SCHEDULE, "broken", 1.0, "/r", 6, "", (Breach("off", "on"),)), Ran(("load",), "held", 1.0, "/q", 1)]
+    path = tmp_path / "results.jsonl"
+    assert read_results(path) == []
+    path.write_text("".join(json.dumps(one.to_json()) + "\n" for one in made))
+    assert read_results(path) == made
