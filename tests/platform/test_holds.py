@@ -57,10 +57,10 @@ class Holding:
         self.holder.release(name, guests.deadline(10))
 
     def start(self, command: str) -> Background:
-        return self.guest.shell.start(command, guests.deadline(30))
+        return self.guest.shell.start(command, guests.deadline())
 
     def run(self, command: str) -> str:
-        result = self.guest.shell.run(command, guests.deadline(30))
+        result = self.guest.shell.run(command, guests.deadline())
         assert result.status == 0, result.output
         return result.stdout
 
@@ -206,6 +206,18 @@ def test_an_argument_decides_and_the_hold_is_after_the_return(holding: Holding) 
     holding.release("set-up")
     assert load.wait(guests.deadline()).status == 0
     assert holding.marks("set-up")[:3] == [("set-up", "held"), ("set-up", "released"), (SYSCORE, "call")]
+
+
+def test_an_interrupt_handler_is_held_where_nobody_can_take_its_cpu(holding: Holding) -> None:
+    holding.arm(ArmedPoint("in-ipi", "__rdmsr_safe_on_cpu", mode="busy", cpu=1))
+    read = holding.start("taskset -c 0 dd if=/dev/cpu/1/msr bs=8 count=1 skip=2 of=/dev/null")  # MSR 0x10, the TSC
+    held = holding.held("in-ipi")
+    assert not held.interrupts and held.preempt_count >> 16 == 1  # HARDIRQ_OFFSET (include/linux/preempt.h)
+    assert not held.preemptible
+    # No command here: the kernel may take the CPU for idle, and give it to its shell.
+    assert read.poll(guests.deadline()) is None
+    holding.release("in-ipi")
+    assert read.wait(guests.deadline()).status == 0
 
 
 def test_two_points_at_one_place_hold_until_both_are_released(holding: Holding) -> None:
