@@ -20,7 +20,7 @@ from typing import overload
 
 from harness import progress
 from harness.deadline import Deadline
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, HostFault, UsageError
 from harness.explore.activities import independence
 from harness.explore.plan import Plan, load_recordings, save_recordings
 from harness.explore.points import Recording, recorded
@@ -29,7 +29,7 @@ from harness.explore.ran import Breach, Ran, ran, read_results
 from harness.explore.scenario import Points, Script, recording_text
 from harness.explore.schedules import Schedule, interleavings, number_of_words, schedule_name, switches
 from harness.judge.record import load_record
-from harness.kernels import BuildOptions, Kernel, resolve
+from harness.kernels import BuildOptions, Kernel, resolve, with_patches
 from harness.kernels.model import KernelVersion
 from harness.machine.engine import Engine
 from harness.machine.toolchain import Qemu
@@ -73,7 +73,9 @@ class Campaign:
     @cached_property
     def named_kernel(self) -> tuple[str, BuildOptions]:
         """The kernel's spec, and what is done to it."""
-        spec, options = named_kernel(self.plan.kernel, BuildOptions(tuple(Path(path) for path in self.plan.patches)))
+        spec, options = named_kernel(self.plan.kernel)
+        if patches := tuple(Path(path) for path in self.plan.patches):
+            options = with_patches(spec, (*options.patches, *patches))
         return spec, options
 
     @cached_property
@@ -95,12 +97,20 @@ class Campaign:
         assert self.recordings
 
     def _record(self, name: str, wanted: Points) -> Recording:
+        """Runs an activity alone; once more when the harness fails."""
         activity = self.plan.cast[name]
         path = self.folder / f"{name}-alone.yaml"
         path.write_text(recording_text(activity, wanted[name], self.plan.kernel, self.engine.emulated))
-        with progress.task(f"{name} alone"), runs_in(self.folder / "runs"):
-            result = run_job(self._job(path))
-        return recorded(activity, wanted[name], load_record(result.folder))
+        for last in range(1, _TRIES + 1):
+            with progress.task(f"{name} alone"), runs_in(self.folder / "runs"):
+                result = run_job(self._job(path))
+            try:
+                return recorded(activity, wanted[name], load_record(result.folder))
+            except HostFault as fault:
+                if last == _TRIES:
+                    raise
+                progress.note(f"once more: {fault.found.splitlines()[0]}")
+        raise AssertionError("the last try returns or raises")
 
     @cached_property
     def script(self) -> Script:
