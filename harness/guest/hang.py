@@ -51,7 +51,7 @@ def hung_tasks(session: Session, of: Iterable[int] = ()) -> list[Task]:
 
     Raises like `Session.run` for a guest that cannot be asked; see `hung_by_console`.
     """
-    deadline = Deadline.after(_LOOK_S, "stacks of the hung tasks")
+    deadline = Deadline.after(2 * _LOOK_S + STILL_S, "stacks of the hung tasks")
     of = tuple(of)
     if not any(task.state == "D" for task in look(session, deadline, of).values()):
         return []

@@ -98,6 +98,8 @@ class Holds:
         Raises NotExercised for one that is held where its mode cannot work, MissedHold for an actor that came to its
         end elsewhere and for a machine that did; DeadlineExceeded; and what ended the guest or the holder.
         """
+        if name not in self._by:
+            raise NotExercised(f"point {name!r} was never armed: actor {self.actors[name]!r} was not started here")
         holder = self._by[name]
 
         def look() -> Held | None:

@@ -110,6 +110,13 @@ def test_an_actor_s_point_is_armed_for_its_pid_and_not_before() -> None:
     assert holder.armed["p"].pid == 171
 
 
+def test_the_point_of_an_actor_that_was_not_started_is_not_exercised() -> None:
+    made = holds(FakeHolder(), actors={"p": "loader"})
+    with pytest.raises(NotExercised, match="never armed: actor 'loader' was not started here"):
+        made.wait("p", machine(), None, SOON)
+    assert made.release("p", SOON) == "it was not armed"
+
+
 def test_a_hold_has_its_end_and_who_was_held() -> None:
     made = holds(FakeHolder())
     assert made.wait("p", machine(), None, SOON) == AT_CALL
