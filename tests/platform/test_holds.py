@@ -208,12 +208,12 @@ def test_an_argument_decides_and_the_hold_is_after_the_return(holding: Holding) 
     assert holding.marks("set-up")[:3] == [("set-up", "held"), ("set-up", "released"), (SYSCORE, "call")]
 
 
-def test_an_interrupt_handler_is_held_where_nobody_can_take_its_cpu(holding: Holding) -> None:
+def test_a_place_without_preemption_is_told(holding: Holding) -> None:
     holding.arm(ArmedPoint("in-ipi", "__rdmsr_safe_on_cpu", mode="busy", cpu=1))
     read = holding.start("taskset -c 0 dd if=/dev/cpu/1/msr bs=8 count=1 skip=2 of=/dev/null")  # MSR 0x10, the TSC
     held = holding.held("in-ipi")
-    assert not held.interrupts and held.preempt_count >> 16 == 1  # HARDIRQ_OFFSET (include/linux/preempt.h)
-    assert not held.preemptible
+    # In an interrupt, or called by the idle task, which saves the interrupt (kernel/sched/idle.c, do_idle()).
+    assert not held.interrupts and held.preempt_count > 0 and not held.preemptible
     # No command here: the kernel may take the CPU for idle, and give it to its shell.
     assert read.poll(guests.deadline()) is None
     holding.release("in-ipi")
