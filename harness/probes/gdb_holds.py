@@ -82,6 +82,7 @@ class _Point:
     hits: int = 0
     back: _Visit | None = None  # where a call that passed the filters will come back to
     hold: _Hold | None = None
+    told: bool = False  # that somebody is held: not before the machine goes on
     lost: bool = False
     refused: str = ""  # why nobody can be held there
 
@@ -175,7 +176,7 @@ class GdbHolder:
         point = self._points.get(name)
         if point is not None and point.refused:
             raise _cannot(point.armed, point.refused)
-        return point.hold.held if point and point.hold and not point.lost else None
+        return point.hold.held if point and point.hold and point.told and not point.lost else None
 
     def release(self, name: str, deadline: Deadline) -> None:
         """Disarms the point, and lets go whoever is held there, in one step. Nothing to do is no error."""
@@ -313,9 +314,18 @@ class GdbHolder:
             )
 
     def _go(self, deadline: Deadline) -> None:
-        """Lets every CPU go on that may."""
-        if self._running or self._ended or self._standing:
-            return
+        """Lets every CPU go on that may, and then tells who is held.
+
+        Not earlier: a reset that somebody asks QEMU for while the stub has stopped the machine is lost.
+        """
+        if not (self._running or self._ended or self._standing):
+            self._resume(deadline)
+        for point in self._points.values():
+            if point.hold is not None and not point.told:
+                point.told = True
+                self._machine.ring()
+
+    def _resume(self, deadline: Deadline) -> None:
         self._place_breakpoints(deadline)
         if self._to_step is not None:
             self._step_over(*self._to_step, deadline)
@@ -419,7 +429,6 @@ class GdbHolder:
             self._write(point.hold, "held", by.cpu, by.memory)
         if soft or by.cpu in self._hard:
             self._to_step = None
-        self._machine.ring()
 
     def _send_to_slot(self, by: _Passing) -> spin.Slot:
         """Has the CPU go on in a loop instead of where it is."""
