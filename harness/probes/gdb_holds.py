@@ -91,6 +91,10 @@ class _Point:
         """Whether it looks for nobody any more."""
         return self.back is not None or self.hold is not None
 
+    def waits_in(self, slot: spin.Slot) -> bool:
+        """Whether somebody who is held here is in the slot; after a reset the same slots serve again."""
+        return self.hold is not None and not self.lost and self.hold.slot == slot
+
     @property
     def breakpoints(self) -> set[int]:
         return self.places | ({self.back.address} if self.back else set())
@@ -497,7 +501,7 @@ class GdbHolder:
             self._hard[hold.held.cpu].remove(name)
             if not self._hard[hold.held.cpu]:
                 del self._hard[hold.held.cpu]
-        elif not any(other.hold and other.hold.slot == hold.slot for other in self._points.values()):
+        elif not any(other.waits_in(hold.slot) for other in self._points.values()):
             self._remote.write(hold.slot.address, hold.slot.leaving(hold.visit.address), deadline)
         self._let_go.add(hold.visit)
 
