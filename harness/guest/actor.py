@@ -25,6 +25,7 @@ EXPECTED_ENDS: dict[type[Step], State] = {Reboot: State.RESET, Poweroff: State.O
 
 _PID = "harness-pid "
 _BEGUN = "harness-begun"
+_SETTLE_S = 2.0
 _LINE_MAX = 800  # of its output's last line, guestctl's reply; a message in the kernel log holds 1024 bytes
 
 
@@ -89,7 +90,9 @@ class Actor:
 
     def result(self) -> Result | None:
         """What became of it; None while it has not come back."""
-        done = self._by_console() or self._by_ssh()
+        done = self._by_console()
+        if done is None or self._settled():
+            done = self._by_ssh() or done
         if done is not None:
             return result_of(self.step, self.session.note_online(done))
         return Result() if self._ended_machine() else None
@@ -114,6 +117,18 @@ class Actor:
             self.online,
             result.detail,
             stacks=stacks,
+        )
+
+    def _settled(self) -> bool:
+        """Waits a moment for the end of its channel, which comes after the console's word where there is a network.
+
+        Dropbear closes a channel that is opened while another one ends, as the next step's would be.
+        """
+        deadline = Deadline.after(_SETTLE_S, "the end of an actor's channel")
+        return (
+            self.background is not None
+            and self.session.machine.has_network(deadline)
+            and self.background.settle(deadline)
         )
 
     def _by_ssh(self) -> CommandResult | None:

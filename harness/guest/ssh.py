@@ -210,6 +210,12 @@ class Background:
                 raise self._shell.lost(self.command, deadline)
         return self._result
 
+    def settle(self, deadline: Deadline) -> bool:
+        """Whether it has ended, or does within the deadline."""
+        while self.finished() is None and not deadline.expired and not self._channel.closed:
+            select.select([self._channel], [], [], min(_LOOK_S, deadline.remaining()))
+        return self._result is not None
+
     def finished(self) -> CommandResult | None:
         """Its result if it has ended; None also for a connection that was lost."""
         if self._result is None:
