@@ -43,6 +43,7 @@ class SyncPoint:
     hit: int = 1
     task: str = ""  # another task than the actor's does this: a CPU's hotplug thread
     beside: frozenset[str] = frozenset()  # worth a hold beside these activities only; empty: beside any
+    telling: bool = False  # one of the few that are worth it among three activities, too
     kernels: KernelRange = field(default_factory=KernelRange)
 
     @property
@@ -78,7 +79,9 @@ class Activity:
         return tuple(
             point
             for point in self.points
-            if point.kernels.contains(version) and (not point.beside or point.beside & names)
+            if point.kernels.contains(version)
+            and (not point.beside or point.beside & names)
+            and (point.telling or len(others) == 1)
         )
 
     def outcomes_beside(self, others: Sequence[Activity]) -> list[str]:
@@ -111,19 +114,21 @@ _KVM = frozenset({VIRT, STATE, CPUS})
 def _enabling(first: str) -> tuple[SyncPoint, ...]:
     """kvm_enable_virtualization() since 6.12, whoever calls it."""
     return (
-        SyncPoint("kvm_enable_virtualization", first, touches=_KVM, kernels=_NEW),
+        SyncPoint("kvm_enable_virtualization", first, touches=_KVM, kernels=_NEW, telling=True),
         SyncPoint("__cpuhp_setup_state", "before any CPU is enabled", touches=_KVM, kernels=_NEW),
-        SyncPoint("register_syscore", "before the syscore ops are registered", touches=_KVM, kernels=_NEW),
+        SyncPoint(
+            "register_syscore", "before the syscore ops are registered", touches=_KVM, kernels=_NEW, telling=True
+        ),
         SyncPoint("register_syscore", "after the syscore ops are registered", "return", _KVM, kernels=_NEW),
-        SyncPoint("kvm_enable_virtualization", "after enabling", "return", kernels=_NEW),
+        SyncPoint("kvm_enable_virtualization", "after enabling", "return", kernels=_NEW, telling=True),
     )
 
 
 def _disabling(first: str) -> tuple[SyncPoint, ...]:
     """kvm_disable_virtualization() since 6.12, whoever calls it."""
     return (
-        SyncPoint("kvm_disable_virtualization", first, touches=_KVM, kernels=_NEW),
-        SyncPoint("__cpuhp_remove_state", "before any CPU is disabled", touches=_KVM, kernels=_NEW),
+        SyncPoint("kvm_disable_virtualization", first, touches=_KVM, kernels=_NEW, telling=True),
+        SyncPoint("__cpuhp_remove_state", "before any CPU is disabled", touches=_KVM, kernels=_NEW, telling=True),
         SyncPoint("kvm_disable_virtualization", "after disabling", "return", kernels=_NEW),
     )
 
@@ -131,7 +136,7 @@ def _disabling(first: str) -> tuple[SyncPoint, ...]:
 def _going_down(first: str, last: str, end: str) -> tuple[SyncPoint, ...]:
     """kernel_restart() and kernel_power_off()."""
     return (
-        SyncPoint(first, "before the reboot notifiers"),
+        SyncPoint(first, "before the reboot notifiers", telling=True),
         SyncPoint(
             "blocking_notifier_call_chain",
             "after the reboot notifiers, before system_state changes",
@@ -144,8 +149,8 @@ def _going_down(first: str, last: str, end: str) -> tuple[SyncPoint, ...]:
             "after system_state has changed, before the devices are shut down",
             touches=frozenset({DEVICES, PLUGGING}),
         ),
-        SyncPoint("syscore_shutdown", "before the syscore ops' shutdown"),
-        SyncPoint(last, f"after the syscore ops' shutdown, before {end}"),
+        SyncPoint("syscore_shutdown", "before the syscore ops' shutdown", telling=True),
+        SyncPoint(last, f"after the syscore ops' shutdown, before {end}", telling=True),
     )
 
 
@@ -169,12 +174,17 @@ _ALL = (
         {"load": "kvm_vendor"},
         "guestctl",
         (
-            SyncPoint("__x64_sys_finit_module", "before the module is inserted", beside=frozenset({"unload", "vm"})),
+            SyncPoint(
+                "__x64_sys_finit_module",
+                "before the module is inserted",
+                beside=frozenset({"unload", "vm"}),
+                telling=True,
+            ),
             *_enabling("before virtualization is enabled"),
             # 6.1 enables with the first VM.
-            SyncPoint("kvm_init", "before the vendor's module meets KVM", kernels=_OLD),
+            SyncPoint("kvm_init", "before the vendor's module meets KVM", kernels=_OLD, telling=True),
             SyncPoint("register_reboot_notifier", "before the reboot notifier is registered", kernels=_OLD),
-            SyncPoint("misc_register", "before /dev/kvm is there", kernels=_OLD),
+            SyncPoint("misc_register", "before /dev/kvm is there", kernels=_OLD, telling=True),
         ),
         cpu=1,
         beside={**_REFUSED_AT_SHUTDOWN, "unload": ("EEXIST", "EBUSY")},
@@ -185,10 +195,15 @@ _ALL = (
         {"unload": "kvm_vendor"},
         "guestctl",
         (
-            SyncPoint("__x64_sys_delete_module", "before the module is looked at", beside=frozenset({"load", "vm"})),
+            SyncPoint(
+                "__x64_sys_delete_module",
+                "before the module is looked at",
+                beside=frozenset({"load", "vm"}),
+                telling=True,
+            ),
             SyncPoint("misc_deregister", "before /dev/kvm is removed"),
             *_disabling("before virtualization is disabled"),
-            SyncPoint("unregister_syscore", "before the syscore ops are removed", kernels=_OLD),
+            SyncPoint("unregister_syscore", "before the syscore ops are removed", kernels=_OLD, telling=True),
             SyncPoint("unregister_reboot_notifier", "before the reboot notifier is removed", kernels=_OLD),
         ),
         cpu=2,
@@ -202,9 +217,9 @@ _ALL = (
         "guestctl",
         (
             *_enabling("before virtualization is enabled"),
-            SyncPoint("kvm_arch_init_vm", "before the VM is set up", kernels=_OLD),
-            SyncPoint("kvm_arch_init_vm", "before virtualization is enabled", "return", kernels=_OLD),
-            SyncPoint("kvm_coalesced_mmio_init", "after enabling", kernels=_OLD),
+            SyncPoint("kvm_arch_init_vm", "before the VM is set up", kernels=_OLD, telling=True),
+            SyncPoint("kvm_arch_init_vm", "before virtualization is enabled", "return", kernels=_OLD, telling=True),
+            SyncPoint("kvm_coalesced_mmio_init", "after enabling", kernels=_OLD, telling=True),
         ),
         cpu=1,
         needs=("lazy module",),
@@ -216,11 +231,15 @@ _ALL = (
         {"close": "guest"},
         "guestctl",
         (
-            SyncPoint("kvm_vm_release", "before the VM is released", task="guestctl"),
+            SyncPoint("kvm_vm_release", "before the VM is released", task="guestctl", telling=True),
             SyncPoint("kvm_disable_virtualization", "before disabling", task="guestctl", kernels=_NEW),
-            SyncPoint("__cpuhp_remove_state", "before any CPU is disabled", task="guestctl", kernels=_NEW),
+            SyncPoint(
+                "__cpuhp_remove_state", "before any CPU is disabled", task="guestctl", kernels=_NEW, telling=True
+            ),
             SyncPoint("kvm_disable_virtualization", "after disabling", "return", task="guestctl", kernels=_NEW),
-            SyncPoint("kvm_arch_destroy_vm", "before the VM's parts are freed", task="guestctl", kernels=_OLD),
+            SyncPoint(
+                "kvm_arch_destroy_vm", "before the VM's parts are freed", task="guestctl", kernels=_OLD, telling=True
+            ),
         ),
         cpu=2,
         needs=("lazy module", "vm"),
@@ -231,8 +250,8 @@ _ALL = (
         {"offline": 3},
         "guestctl",
         (
-            SyncPoint("cpus_write_lock", "before the hotplug lock is taken"),
-            SyncPoint("cpus_write_lock", "with the hotplug lock", "return"),
+            SyncPoint("cpus_write_lock", "before the hotplug lock is taken", telling=True),
+            SyncPoint("cpus_write_lock", "with the hotplug lock", "return", telling=True),
             SyncPoint("kvm_offline_cpu", "before KVM's callback on the CPU", task="cpuhp/3", kernels=_NEW),
             SyncPoint("cpus_write_unlock", "before the hotplug lock is given back"),
         ),
@@ -245,8 +264,8 @@ _ALL = (
         {"online": 2},
         "guestctl",
         (
-            SyncPoint("cpus_write_lock", "before the hotplug lock is taken"),
-            SyncPoint("cpus_write_lock", "with the hotplug lock", "return"),
+            SyncPoint("cpus_write_lock", "before the hotplug lock is taken", telling=True),
+            SyncPoint("cpus_write_lock", "with the hotplug lock", "return", telling=True),
             SyncPoint("kvm_online_cpu", "before KVM's callback on the CPU", task="cpuhp/2", kernels=_NEW),
             SyncPoint("cpus_write_unlock", "before the hotplug lock is given back"),
         ),
@@ -260,10 +279,10 @@ _ALL = (
         {"run": _SUSPEND},
         "sh",
         (
-            SyncPoint("pm_suspend", "before the suspend"),
-            SyncPoint("freeze_processes", "before user tasks are frozen"),
+            SyncPoint("pm_suspend", "before the suspend", telling=True),
+            SyncPoint("freeze_processes", "before user tasks are frozen", telling=True),
             SyncPoint("freeze_secondary_cpus", "with user tasks frozen, before the other CPUs go"),
-            SyncPoint("thaw_secondary_cpus", "before the other CPUs come back"),
+            SyncPoint("thaw_secondary_cpus", "before the other CPUs come back", telling=True),
             SyncPoint("thaw_processes", "before user tasks are thawed"),
         ),
         cpu=0,

@@ -9,7 +9,7 @@ import pytest
 from harness.errors import UsageError
 from harness.explore.activities import ACTIVITIES, EVERYTHING, FACTS, Cast, independence, set_up
 from harness.explore.prune import representatives
-from harness.explore.schedules import interleavings
+from harness.explore.schedules import interleavings, number_of_words
 
 VERSIONS = ("6.1.192", "6.12.95", "7.3.4")
 
@@ -18,7 +18,9 @@ VERSIONS = ("6.1.192", "6.12.95", "7.3.4")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_points_are_few_and_their_own(name: str, version: str) -> None:
     activity = ACTIVITIES[name]
-    points = activity.points_on(version, list(ACTIVITIES.values()))
+    beside = [other for other in ACTIVITIES.values() if other is not activity]
+    assert all(1 <= len(activity.points_on(version, [beside[0], other])) <= 4 for other in beside[1:])
+    points = activity.points_on(version, [ACTIVITIES["unload" if name != "unload" else "load"]])
     assert 1 <= len(points) <= 6
     assert len({(point.function, point.phase) for point in points}) == len(points)
     assert all(point.touches for point in points)
@@ -69,6 +71,13 @@ def test_shutting_down_devices_is_nothing_to_kvm() -> None:
     assert [independent(("load", i), ("reboot", devices)) for i in range(1, 6)] == [True] * 4 + [False]
     schedules = list(interleavings({name: len(held) for name, held in points.items()}, cast.enders))
     assert len(set(representatives(schedules, independent).values())) < len(schedules)
+
+
+@pytest.mark.parametrize("names", [("load", "offline", "reboot"), ("vm", "close", "unload")])
+def test_three_are_not_too_many(names: tuple[str, ...]) -> None:
+    cast = Cast.of(names)
+    counts = {name: len(cast[name].points_on("6.12.95", cast.others(name))) for name in names}
+    assert number_of_words(counts) <= 2000
 
 
 def test_every_pair_has_a_set_up() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.explore.prune import Independence, Lessons, Pruned, Segment, canonical, representatives, segments_of
@@ -35,6 +35,7 @@ def equivalence_class(schedule: Schedule, independent: Independence) -> set[Sche
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=7), pairs)
 def test_canonical_is_the_first_of_the_class(
     letters: list[str], independent: frozenset[tuple[Segment, Segment]]
@@ -44,6 +45,7 @@ def test_canonical_is_the_first_of_the_class(
     assert canonical(schedule, relation) == min(equivalence_class(schedule, relation))
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_one_of_each_class_is_run(of: frozenset[tuple[Segment, Segment]]) -> None:
     relation = independence(of)
@@ -90,6 +92,7 @@ def test_an_early_end_leaves_the_schedule_without_the_rest() -> None:
     assert lessons.look(parse_schedule("reboot2-load2-reboot3")) is None
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(interleavings({"a": 3, "b": 3}))), st.integers(1, 6))
 def test_one_lesson_never_says_anything_of_what_differs_before_it(schedule: Schedule, length: int) -> None:
     lessons = Lessons(["a", "b"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.explore.schedules import (
@@ -21,6 +21,7 @@ from harness.explore.schedules import (
 segments = st.dictionaries(st.sampled_from(["load", "reboot", "vm"]), st.integers(0, 3), min_size=1)
 
 
+@settings(deadline=None)
 @given(segments)
 def test_every_interleaving_is_there_once(counts: dict[str, int]) -> None:
     found = list(interleavings(counts))
@@ -28,6 +29,7 @@ def test_every_interleaving_is_there_once(counts: dict[str, int]) -> None:
     assert all(Counter(schedule) == {name: count for name, count in counts.items() if count} for schedule in found)
 
 
+@settings(deadline=None)
 @given(segments.filter(lambda counts: all(counts.values())), st.data())
 def test_the_boot_is_over_with_an_enders_last_segment(counts: dict[str, int], data: st.DataObject) -> None:
     ender = data.draw(st.sampled_from(sorted(counts)))
@@ -47,6 +49,7 @@ def test_two_activities_of_five_points() -> None:
     assert len(list(interleavings(counts, {"reboot"}))) == 252
 
 
+@settings(deadline=None)
 @given(segments.filter(lambda counts: any(counts.values())))
 def test_a_name_says_the_schedule(counts: dict[str, int]) -> None:
     for schedule in interleavings(counts):
