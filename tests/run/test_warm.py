@@ -198,7 +198,7 @@ def test_a_warm_run_is_judged_like_a_cold_one(tmp_path: Path, cache: Path, engin
 @pytest.mark.network
 def test_a_warm_guest_reboots_into_a_guest_like_any_other(tmp_path: Path, cache: Path) -> None:
     text = SCENARIO.split("steps:")[0] + (
-        "steps:\n  - reboot: force\n  - boot:\n  - load: kvm_vendor\n"
+        "steps:\n  - reboot: force\n  - boot: next\n  - load: kvm_vendor\n"
         "expect:\n  - exit: {load: OK}\n  - order: [vendor_enable.return@each, register_syscore]\n    during: load\n"
         "  - virt: {at: reset, on: none}\n"
     )
