@@ -41,6 +41,7 @@ class Holding:
     guest: guests.Guest
     holder: GdbHolder
     armed: list[str] = field(default_factory=list)
+    lines: int = 0  # of the log, before this test
 
     def arm(self, point: ArmedPoint) -> None:
         self.holder.arm(point, guests.deadline(30))
@@ -66,10 +67,12 @@ class Holding:
 
     def marks(self) -> list[tuple[str, str]]:
         """What became of the points of this test."""
-        lines = (self.guest.machine.run / HOLDS_LOG).read_text().splitlines()
-        trace = parse_platform(lines, {})
+        trace = parse_platform(self.log(), {})
         assert not trace.lost
-        return [(event.name, event.phase) for event in trace.events if event.name in self.armed]
+        return [(event.name, event.phase) for event in trace.events]
+
+    def log(self) -> list[str]:
+        return (self.guest.machine.run / HOLDS_LOG).read_text().splitlines()[self.lines :]
 
 
 def _booted(folder: Path) -> Holding:
@@ -92,7 +95,7 @@ def holding(booted: Holding) -> Iterator[Holding]:
     """The shared guest, without KVM and with nobody held."""
     if not booted.guest.answers:
         booted.guest.boot()
-    yield Holding(booted.guest, booted.holder, booted.armed)
+    yield Holding(booted.guest, booted.holder, booted.armed, len(booted.log()))
     for name in booted.armed:
         booted.release(name)
     booted.armed.clear()
@@ -129,8 +132,7 @@ def test_held_and_released_come_before_the_function_s_own_events(holding: Holdin
     clock = {
         name: int(at) for at, name in re.findall(r" (\d+): (?:tracing_mark_write: )?(before|meanwhile|at):?", trace)
     }
-    lines = map(json.loads, (holding.guest.machine.run / HOLDS_LOG).read_text().splitlines()[-2:])
-    held, released = (line["counter"] for line in lines)
+    held, released = (json.loads(line)["counter"] for line in holding.log())
     assert clock["before"] <= held < clock["meanwhile"] <= released < clock["at"]
 
 
@@ -192,8 +194,9 @@ def test_a_soft_hold_and_a_hard_one_beside_each_other(holding: Holding) -> None:
 
 
 def test_a_place_without_interrupts_is_told(holding: Holding) -> None:
+    # Started first: a CPU that waits for the answer to its IPI does nothing else, such as SSH.
+    ipi = holding.start("sleep 1; taskset -c 1 true; taskset -c 0 cat /proc/cpuinfo > /dev/null")
     holding.arm(ArmedPoint("in-ipi", "__flush_smp_call_function_queue", cpu=1, mode="busy"))
-    ipi = holding.start("taskset -c 0 true; cat /proc/cpuinfo > /dev/null")
     held = holding.held("in-ipi")
     assert not held.interrupts and not held.preemptible
     holding.release("in-ipi")
