@@ -5,7 +5,7 @@ PYTEST = .venv/bin/pytest
 .PHONY: help setup demo test test-slow check bench mutants clean
 
 help:
-	@echo 'make demo       set up, then run the headline scenario on Debian 6.1, 6.12 and 7.3'
+	@echo 'make demo       set up, then the reboot race on Debian 6.1, 6.12, 7.3 and a mutant'
 	@echo 'make test       set up, then ruff, mypy --strict and pytest (unit tests and real boots)'
 	@echo 'make test-slow  the tests that take minutes each'
 	@echo 'make check      ruff and mypy only'

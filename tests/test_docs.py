@@ -41,7 +41,7 @@ from tests.bochs.test_second_opinion import EXPLAINED
 SCENARIOS = PROJECT / "docs" / "scenarios.md"
 FIDELITY = PROJECT / "docs" / "fidelity.md"
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
-SAMPLE = PROJECT / "tests" / "data" / "sample.json"  # vm-open of scenarios/demo.yaml on Debian 6.12.95
+SAMPLE = PROJECT / "tests" / "data" / "sample.json"  # vm-open of scenarios/life-of-a-vm.yaml on Debian 6.12.95
 
 # A scenario around a fragment: the fragment's sections take the place of these.
 AROUND = """\

@@ -12,6 +12,7 @@ from rich.table import Table
 from harness.judge.verdict import ClaimVerdict, Finding, Found, Verdict
 from harness.report.lanes import lanes
 from harness.report.result import RunResult
+from harness.scenario.expectations import Order
 
 _STYLES = {
     Verdict.CONFIRMED: "green",
@@ -80,7 +81,8 @@ def print_meanings(console: Console, results: Sequence[RunResult]) -> None:
         for claim in result.judgement.claims:
             meaning = claim.use.means.get(result.kernel)
             if meaning and claim.as_declared:
-                console.print(f"[{_STYLES[claim.verdict]}]{result.column}[/]: {escape(meaning)}", highlight=False)
+                head = f"[{_STYLES[claim.verdict]}]{claim.verdict.value}[/] on {escape(result.kernel)}:"
+                console.print(f"{head} {escape(meaning)}", highlight=False, soft_wrap=True)
 
 
 def evidence(result: RunResult, claim: ClaimVerdict) -> RenderableType:
@@ -97,13 +99,31 @@ def evidence(result: RunResult, claim: ClaimVerdict) -> RenderableType:
         parts += [f"  {word}: {escape(commit)}" for word, commit in story.items() if commit]
     for found in claim.findings:
         parts += _finding(found)
+    if claim.verdict is Verdict.VIOLATED and not any(_contradicts(found) for found in claim.findings):
+        parts += _course(claim.findings)
     return Group(*parts)
+
+
+def _contradicts(found: Found) -> bool:
+    """Whether events themselves are what is wrong; they are shown where that is said."""
+    return found.finding is Finding.FAILED and bool(found.events)
+
+
+def _course(findings: Sequence[Found]) -> list[RenderableType]:
+    """The order that was seen, of a violation that is one of state: what led there."""
+    events = {
+        id(event): event for found in findings if isinstance(found.expectation, Order) for event in found.events
+    }
+    if not events:
+        return []
+    ordered = sorted(events.values(), key=lambda event: event.order or (0, 0))
+    return [Padding(lanes(ordered), (0, 0, 0, 6))]
 
 
 def _finding(found: Found) -> list[RenderableType]:
     kind = f"{found.expectation.kind}: " if found.expectation else ""
     parts: list[RenderableType] = [f"  {_SIGNS[found.finding]} {kind}{escape(found.text)}"]
     parts += [f"      [dim]{escape(line)}[/]" for line in found.evidence]
-    if found.finding is Finding.FAILED and found.events:
+    if _contradicts(found):
         parts.append(Padding(lanes(found.events, found.events), (0, 0, 0, 6)))
     return parts

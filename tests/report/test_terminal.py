@@ -52,6 +52,13 @@ def test_a_verdict_is_put_into_words_only_where_it_is_the_declared_one() -> None
         assert ("all is well" in printed(dataclasses.replace(run, scenario=scenario))) is shown
 
 
+def test_what_led_to_a_wrong_state_is_shown_as_lanes() -> None:
+    expect = ORDER + "  - exit: {load: EBUSY}\n"
+    run = record(expect, [event(10, 0, "on"), event(11, 1, "on"), event(15, 0, "late")])
+    text = printed(run)
+    assert "load gave OK, not EBUSY" in text and "→ late" in text
+
+
 def test_json_carries_the_events_that_prove_a_finding() -> None:
     run = record(ORDER, [event(10, 0, "on"), event(15, 0, "late"), event(16, 1, "on")])
     data = RunResult.of(run, judge(run), 1.5).to_json()
