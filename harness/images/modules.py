@@ -189,8 +189,8 @@ def _needed(module: Path) -> list[str]:
     """The `depends=` field of a module's .modinfo section."""
     section = ELFFile(BytesIO(decompress(module.read_bytes()))).get_section_by_name(".modinfo")
     fields = section.data().split(b"\0") if section else []
-    for field in fields:
-        key, _, value = field.decode(errors="replace").partition("=")
+    for line in fields:
+        key, _, value = line.decode(errors="replace").partition("=")
         if key == "depends":
             return [name.replace("-", "_") for name in value.split(",") if name]
     return []

@@ -146,8 +146,8 @@ _SELECTOR = re.compile(
 class Selector(_FromText):
     """Events: kvm_online_cpu, kvm_online_cpu.return[ret=0]@each, cpuhp_enter[function=kvm_online_cpu]@2, load.end.
 
-    `phase` None takes a function's call, a tracepoint's only phase, and what is held at a point. `cpu` "each" asks for at least one
-    event on every online CPU; a number asks for that CPU alone.
+    `phase` None takes a function's call, a tracepoint's only phase, and what is held at a point. `cpu` "each" asks
+    for at least one event on every online CPU; a number asks for that CPU alone.
     """
 
     text: str
