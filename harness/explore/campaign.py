@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -157,12 +157,12 @@ class Campaign:
 
     def lessons(self) -> Lessons:
         """What the runs so far say of others."""
-        learnt = Lessons(self.plan.activities)
+        learnt = Lessons(self.script.segments())
         for result in self.results.values():
             if result.how == "blocked":
                 learnt.blocked(result.begun, result.why)
-            elif result.how == "ended":
-                learnt.ended(result.begun, result.why)
+            elif result.how == "strayed":
+                learnt.went(result.begun, result.position, result.why)
         return learnt
 
     def pruned(self) -> dict[Schedule, Pruned]:
@@ -236,7 +236,7 @@ class Campaign:
     def again(self, schedule: Schedule) -> Ran:
         """Runs a schedule once more, by its scenario file."""
         with progress.task(f"once more: {schedule_name(schedule)}"), runs_in(self.folder / "runs"):
-            return ran(schedule, run_job(self._job(self.scenario_path(schedule))))
+            return _run(self.task(schedule, None))
 
     def scenario_path(self, schedule: Schedule) -> Path:
         """Where the scenario of a schedule that was run is."""
@@ -244,7 +244,7 @@ class Campaign:
 
     def title(self, schedule: Schedule) -> str:
         """Where each activity goes, in turn."""
-        return self.script.title(schedule, self.lessons().ends_at)
+        return self.script.title(schedule, self.lessons().positions)
 
     @property
     def is_recorded(self) -> bool:
@@ -258,8 +258,10 @@ class Campaign:
     def task(self, schedule: Schedule, prelude: Path | None) -> _Task:
         """What a worker needs for a schedule; its scenario is written."""
         path = self.scenario_path(schedule)
-        path.write_text(self.script.text(schedule, self.lessons().ends_at))
-        return _Task(schedule, replace(self._job(path), prelude=prelude))
+        places = self.lessons().positions
+        path.write_text(self.script.text(schedule, places))
+        job = replace(self._job(path), prelude=prelude)
+        return _Task(schedule, job, self.script.aims(schedule, places), self.script.segments())
 
     def _job(self, path: Path) -> Job:
         spec, options = self.named_kernel
@@ -295,6 +297,8 @@ class _Task:
 
     schedule: Schedule
     job: Job
+    aims: tuple[str, ...]
+    segments: Mapping[str, int]
 
 
 class _Queue(Sequence[_Task]):
@@ -339,7 +343,7 @@ def _title(task: _Task) -> str:
 
 def _run(task: _Task) -> Ran:
     """One schedule, in a worker."""
-    return ran(task.schedule, run_job(task.job))
+    return ran(task.schedule, run_job(task.job), task.aims, task.segments)
 
 
 @contextmanager

@@ -8,22 +8,22 @@ Impossible: an activity was let go and came to no further point because it waits
 stand says which locks they hold, so the same positions need not be tried again in another order of arrival. What
 becomes of it when all are let go was seen in that one run: they come back, or the kernel is deadlocked.
 
-Ended early: an activity that came to its end before the point it was awaited at, such as a load that fails. What
-the schedule lets it do after that is nothing.
+Shorter: an activity came to its end, or to a later point, instead of the point it was awaited at, such as a load that
+fails. It needs fewer letters then; what is left without the last of them is run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from harness.explore.schedules import Schedule, positions
+from harness.explore.schedules import Schedule
 
 Segment = tuple[str, int]  # an activity and which of its segments, from 1
 Independence = Callable[[Segment, Segment], bool]
 
-Why = Literal["equivalent", "impossible", "ended early"]
+Why = Literal["equivalent", "impossible", "shorter"]
 
 
 @dataclass(frozen=True)
@@ -72,53 +72,50 @@ def representatives(schedules: Iterable[Schedule], independent: Independence) ->
 
 @dataclass
 class Lessons:
-    """What runs have taught about schedules that were not run yet."""
+    """What runs have taught about schedules that were not run yet. `segments` are how many each activity has."""
 
-    names: Collection[str]
+    segments: Mapping[str, int]
     _blocked: dict[tuple[str, tuple[tuple[str, int], ...]], str] = field(default_factory=dict)
-    _ended: dict[Schedule, str] = field(default_factory=dict)
+    _went: dict[Schedule, tuple[int, str]] = field(default_factory=dict)
 
     def blocked(self, begun: Schedule, text: str) -> None:
         """The last letter of `begun` let an activity go that came to no further point; `text`: who it waits for."""
         self._blocked.setdefault(self._place(begun), text)
 
-    def ended(self, begun: Schedule, text: str) -> None:
-        """With the last letter of `begun` that activity came to its end."""
-        self._ended.setdefault(begun, text)
+    def went(self, begun: Schedule, position: int, text: str) -> None:
+        """With the last letter of `begun` that activity came to `position`, and not to the next one."""
+        self._went.setdefault(begun, (position, text))
 
-    def ends_at(self, begun: Schedule) -> bool:
-        """Whether the last letter of `begun` is known to end its activity."""
-        return begun in self._ended
+    def positions(self, begun: Schedule) -> dict[str, int]:
+        """The point that each activity stands at after these letters, from 1; one more than it has at its end."""
+        found = dict.fromkeys(self.segments, 1)
+        for length, name in enumerate(begun, start=1):
+            found[name] = self._went.get(begun[:length], (found[name] + 1, ""))[0]
+        return found
 
     def look(self, schedule: Schedule) -> Pruned | None:
         """Why `schedule` need not be run; None when it has to be."""
         begun: Schedule = ()
-        over: dict[str, str] = {}
+        because = ""
         for name in schedule:
-            if name in over:
-                return Pruned("ended early", over[name], self._shortened(schedule))
+            if self.positions(begun)[name] > self.segments[name]:
+                return Pruned("shorter", because, self._shortened(schedule))
             begun = (*begun, name)
             if text := self._blocked.get(self._place(begun)):
                 return Pruned("impossible", text)
-            if begun in self._ended:
-                over[name] = self._ended[begun]
+            because = self._went.get(begun, (0, because))[1]
         return None
 
     def _shortened(self, schedule: Schedule) -> Schedule:
         """The schedule without the letters of those that have come to their end."""
         kept: Schedule = ()
-        over: set[str] = set()
         for name in schedule:
-            if name in over:
-                continue
-            kept = (*kept, name)
-            if kept in self._ended:
-                over.add(name)
+            if self.positions(kept)[name] <= self.segments[name]:
+                kept = (*kept, name)
         return kept
 
     def _place(self, begun: Schedule) -> tuple[str, tuple[tuple[str, int], ...]]:
-        before = positions(begun[:-1], self.names)
-        return begun[-1], tuple(sorted(before.items()))
+        return begun[-1], tuple(sorted(self.positions(begun[:-1]).items()))
 
 
 def shared_nothing(touched: Mapping[Segment, frozenset[str]], everything: str) -> Independence:

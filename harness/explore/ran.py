@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import Exit
-from harness.explore.scenario import point_id
 from harness.explore.schedules import Schedule, parse_schedule, schedule_name
 from harness.judge.verdict import Finding
 from harness.report.result import RunResult
 
-# held: it happened, and all that must be true was. broken: something was not. blocked, ended: an activity did not
-# come to its next point, since it waits for one that is held, or since it is over. unseen: the schedule did not
-# happen for another reason. fault: the harness failed.
-How = Literal["held", "broken", "blocked", "ended", "unseen", "fault"]
+# held: it happened, and all that must be true was. broken: something was not. blocked: an activity did not come to
+# its next point, since it waits for one that is held. strayed: it came to a later one, or to its end. unseen: the
+# schedule did not happen for another reason. fault: the harness failed.
+How = Literal["held", "broken", "blocked", "strayed", "unseen", "fault"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,10 @@ class Breach:
 
 @dataclass(frozen=True)
 class Ran:
-    """A schedule that was run. `length` is how much of it had happened, `why` what it did not go on with."""
+    """A schedule that was run. `length` is how much of it had happened, `why` what it did not go on with.
+
+    `position` is of one that strayed: the point that the last of these letters brought its activity to.
+    """
 
     schedule: Schedule
     how: How
@@ -41,6 +42,7 @@ class Ran:
     length: int
     why: str = ""
     breaches: tuple[Breach, ...] = ()
+    position: int = 0
 
     @property
     def kinds(self) -> tuple[Breach, ...]:
@@ -77,8 +79,8 @@ class Missed:
     """A hold that nobody came to, as the run's folder has it."""
 
     point: str
-    why: str  # exited, ended, asleep, running
-    text: str  # the activity's outcome, or where it sleeps
+    why: str  # MissedHold's
+    text: str
 
     @classmethod
     def of(cls, folder: Path) -> Missed | None:
@@ -89,26 +91,39 @@ class Missed:
         return cls(missed["point"], missed["why"], missed["detail"])
 
 
-def ran(schedule: Schedule, result: RunResult) -> Ran:
-    """What became of `schedule` in its run."""
+def ran(schedule: Schedule, result: RunResult, aims: Sequence[str], segments: Mapping[str, int]) -> Ran:
+    """What became of `schedule` in its run.
+
+    `aims` are the points that its letters bring their activities to, "" for an end; `segments` are how many each
+    activity has.
+    """
     missed = Missed.of(result.folder)
-    length = len(schedule) if missed is None else _length(schedule, missed.point)
+    length = len(schedule)
+    if missed is not None:  # a first point is no letter's
+        length = aims.index(missed.point) + 1 if missed.point in aims else 0
     breaches = _breaches(result)
     how, why = _how(result, missed, breaches)
-    return Ran(schedule, how, round(result.seconds, 3), str(result.folder), length, why, breaches)
+    position = _position(missed, segments) if how == "strayed" and missed is not None else 0
+    return Ran(schedule, how, round(result.seconds, 3), str(result.folder), length, why, breaches, position)
 
 
 def _how(result: RunResult, missed: Missed | None, breaches: tuple[Breach, ...]) -> tuple[How, str]:
     if breaches:
         return "broken", ""
-    if missed is not None and missed.why == "exited":
-        return "ended", missed.text
+    if missed is not None and missed.why in ("exited", "elsewhere"):
+        return "strayed", result.fault.splitlines()[0]
     if missed is not None and missed.why == "asleep":
         return "blocked", missed.text
     if result.exit is Exit.CONFIRMED:
         return "held", ""
     how: How = "unseen" if result.exit is Exit.NOT_EXERCISED else "fault"
     return how, result.fault or "; ".join(_texts(result, Finding.UNSEEN))
+
+
+def _position(missed: Missed, segments: Mapping[str, int]) -> int:
+    """Where the activity of a point that was missed has gone instead: to its end, or to another point."""
+    name, _, number = (missed.text if missed.why == "elsewhere" else missed.point).rpartition("-")
+    return int(number) if missed.why == "elsewhere" else segments[name] + 1
 
 
 def _breaches(result: RunResult) -> tuple[Breach, ...]:
@@ -127,13 +142,3 @@ def _breaches(result: RunResult) -> tuple[Breach, ...]:
 def _texts(result: RunResult, kind: Finding) -> list[str]:
     texts = [f.text for claim in result.judgement.claims for f in claim.findings if f.finding is kind]
     return list(dict.fromkeys(texts))
-
-
-def _length(schedule: Schedule, point: str) -> int:
-    """How many letters there are up to the one that should have come to `point`; 0 when it is a first point."""
-    seen: Counter[str] = Counter()
-    for place, name in enumerate(schedule, start=1):
-        seen[name] += 1
-        if point_id(name, seen[name] + 1) == point:
-            return place
-    return 0

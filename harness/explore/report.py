@@ -94,14 +94,14 @@ _HOWS: dict[How, str] = {
     "held": "happened, and all was as it must be",
     "broken": "[bold red]broke something[/]",
     "blocked": "cannot happen: who was let go waits for one that is held",
-    "ended": "came to an end before a point that was to come, and were run in another form",
+    "strayed": "went another way than alone, and were run in a shorter form",
     "unseen": "[yellow]did not happen[/]",
     "fault": "[magenta]failed for the harness's own reasons[/]",
 }
 _WHYS: dict[Why, str] = {
     "equivalent": "equivalent to one that is run: neighbouring segments that share nothing were swapped",
     "impossible": "impossible: tasks would have to go on from where one was seen to be blocked",
-    "ended early": "one activity is over by then: what is left was run",
+    "shorter": "an activity goes another way there, and ends sooner: what is left was run",
 }
 
 

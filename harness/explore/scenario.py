@@ -13,13 +13,14 @@ from typing import Any
 import yaml
 
 from harness.explore.activities import Activity, Cast, Json, SyncPoint, set_up
-from harness.explore.schedules import Schedule, blocks, positions
+from harness.explore.schedules import Schedule, blocks
 
 # An activity comes to its next point in 0.1 to 1 s under TCG, on a host that does nothing else. One that is blocked
 # costs all of this, but each place only once.
 _HOLD_S = "30s"
 
 Points = Mapping[str, Sequence[SyncPoint]]
+Places = Callable[[Schedule], Mapping[str, int]]  # where all stand after some letters: `Lessons.positions`
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,24 @@ class Script:
         """How many segments each activity has."""
         return {name: len(self.points[name]) for name in self.cast.names}
 
-    def text(self, schedule: Schedule, ends: Callable[[Schedule], bool]) -> str:
-        """The scenario for `schedule` as YAML. `ends` says of a prefix whether it ends its last activity early."""
-        return _Writer(self, schedule, ends).text()
+    def text(self, schedule: Schedule, places: Places) -> str:
+        """The scenario for `schedule` as YAML."""
+        return _Writer(self, schedule, places).text()
+
+    def aims(self, schedule: Schedule, places: Places) -> tuple[str, ...]:
+        """The point that each letter brings its activity to; "" for its end."""
+        writer = _Writer(self, schedule, places)
+        return tuple(
+            "" if writer.is_end(begun) else point_id(begun[-1], writer.after(begun)) for begun in writer.prefixes()
+        )
 
     def prelude_text(self) -> str:
         """The scenario in which all come to their first points, and no further."""
-        return _Writer(self, (), lambda begun: False).prelude()
+        return _Writer(self, (), lambda begun: {}).prelude()
 
-    def title(self, schedule: Schedule, ends: Callable[[Schedule], bool]) -> str:
+    def title(self, schedule: Schedule, places: Places) -> str:
         """Where each activity goes, in turn."""
-        return _Writer(self, schedule, ends).title
+        return _Writer(self, schedule, places).title
 
 
 def recording_text(activity: Activity, points: Sequence[SyncPoint], kernel: str, platform: bool) -> str:
@@ -83,7 +91,7 @@ def point_id(activity: str, number: int) -> str:
 class _Writer:
     script: Script
     schedule: Schedule
-    ends: Callable[[Schedule], bool]
+    places: Places
 
     @property
     def cast(self) -> Cast:
@@ -138,7 +146,7 @@ class _Writer:
         """Where the last letter of `begun` brings its activity."""
         name = begun[-1]
         if not self.is_end(begun):
-            return f"up to {self.script.points[name][self.position(begun)].text}"
+            return f"up to {self.script.points[name][self.after(begun) - 1].text}"
         return f"to the {self.cast[name].ends}" if self.cast[name].ends else "to its end"
 
     @property
@@ -173,13 +181,17 @@ class _Writer:
 
     # What it does
 
-    def position(self, begun: Schedule) -> int:
-        """How many points the activity of the last letter has been let go from."""
-        return positions(begun, self.cast.names)[begun[-1]] - 1
+    def before(self, begun: Schedule) -> int:
+        """The number of the point that the last letter of `begun` lets its activity go from."""
+        return self.places(begun[:-1])[begun[-1]]
+
+    def after(self, begun: Schedule) -> int:
+        """The number of the point that it comes to; one more than there are for its end."""
+        return self.places(begun)[begun[-1]]
 
     def is_end(self, begun: Schedule) -> bool:
         """Whether the last letter of `begun` brings its activity to its end."""
-        return self.position(begun) == len(self.script.points[begun[-1]]) or self.ends(begun)
+        return self.after(begun) > len(self.script.points[begun[-1]])
 
     def prefixes(self) -> Iterator[Schedule]:
         for length in range(1, len(self.schedule) + 1):
@@ -197,7 +209,7 @@ class _Writer:
     def reached(self) -> list[tuple[str, int]]:
         """The points that are come to: the activity and the point's number."""
         found = {(name, 1) for name in self.cast.names}
-        found |= {(begun[-1], self.position(begun) + 1) for begun in self.prefixes() if not self.is_end(begun)}
+        found |= {(begun[-1], self.after(begun)) for begun in self.prefixes() if not self.is_end(begun)}
         return sorted(found, key=lambda place: (self.cast.names.index(place[0]), place[1]))
 
     def points(self) -> dict[str, Json]:
@@ -218,11 +230,11 @@ class _Writer:
         yield from self.opening()
         for begun in self.prefixes():
             name = begun[-1]
-            yield {"release": point_id(name, self.position(begun))}, ""
+            yield {"release": point_id(name, self.before(begun))}, ""
             if self.is_end(begun):
                 yield {"until": self.cast[name].ends or f"{name}.exit"}, ""
             else:
-                number = self.position(begun) + 1
+                number = self.after(begun)
                 yield _hold(name, number), f"{name} is held {self.script.points[name][number - 1].meaning}"
         if not self.cast.enders:
             yield from ((step, "") for step in self.closing())

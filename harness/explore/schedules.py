@@ -8,7 +8,6 @@ that activity run for one segment, while the others stand.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from math import factorial, prod
 
@@ -35,12 +34,6 @@ def _continued(begun: Schedule, left: dict[str, int], enders: Collection[str]) -
 def number_of_words(segments: Mapping[str, int]) -> int:
     """How many interleavings there are when nobody ends the boot: the multinomial coefficient."""
     return factorial(sum(segments.values())) // prod(factorial(count) for count in segments.values())
-
-
-def positions(begun: Schedule, names: Collection[str]) -> dict[str, int]:
-    """The point that each activity stands at after these letters, from 1; one more than it has when it is done."""
-    done = Counter(begun)
-    return {name: done[name] + 1 for name in names}
 
 
 def switches(schedule: Schedule, segments: Mapping[str, int]) -> int:

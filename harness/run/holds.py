@@ -28,14 +28,15 @@ _PREEMPTING = ("full", "lazy", "rt")
 _ECHO_S = 5.0
 
 
-MissedWhy = Literal["exited", "ended", "asleep", "running"]
+MissedWhy = Literal["exited", "elsewhere", "ended", "asleep", "running"]
 
 
 class MissedHold(NotExercised):
     """Nobody came to a point.
 
-    `why`: its actor came to its end elsewhere (exited) or the machine did (ended); an actor slept uninterruptibly
-    until everybody was let go (asleep); none of these (running). `detail` is the actor's outcome, or where it sleeps.
+    `why`: its actor came to its end (exited) or to another of its points (elsewhere), or the machine came to its end
+    (ended); an actor slept uninterruptibly until everybody was let go (asleep); none of these (running). `detail` is
+    the actor's outcome, that other point, or where it sleeps.
     """
 
     def __init__(self, point: str, why: MissedWhy, what: str, *, detail: str = "", evidence: str = "") -> None:
@@ -111,6 +112,9 @@ class Holds:
             if held is None and actor is not None and (result := actor.result()) is not None:
                 what = f"actor {actor.step.id!r} came to its end ({result.value}) without coming to point {name!r}"
                 raise MissedHold(name, "exited", what, detail=result.value)
+            if held is None and (other := self._other_of_actor(name)):
+                what = f"actor {self.actors[name]!r} came to point {other!r} without coming to {name!r}"
+                raise MissedHold(name, "elsewhere", what, detail=other)
             return held
 
         held = machine.watch(look, deadline)
@@ -118,6 +122,11 @@ class Holds:
         self.done[name] = Hold(held, point.mode, point.symbol, holder.name)
         self._require_soft(held, point.mode)
         return held
+
+    def _other_of_actor(self, name: str) -> str:
+        """Another point of the same actor at which it is held; "" for none."""
+        own = (other for other in sorted(self._armed - {name}) if self.actors.get(other, "") == self.actors.get(name))
+        return next((other for other in own if self._by[other].held(other) is not None), "")
 
     def _require_soft(self, held: Held, mode: HoldMode) -> None:
         if mode != "soft":

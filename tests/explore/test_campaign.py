@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from harness.explore.plan import Plan, load_recordings, save_recordings
 from harness.explore.points import Recording
 from harness.explore.ran import Breach, Ran
 from harness.explore.report import discoveries, exit_of, print_exploration, to_json
-from harness.explore.schedules import Schedule, parse_schedule, positions, schedule_name
+from harness.explore.schedules import Schedule, parse_schedule, schedule_name
 from harness.machine.engine import by_name
 from harness.machine.toolchain import Qemu
 from tests.explore.scripts import script
@@ -65,19 +65,19 @@ def test_what_was_run_is_not_run_again(tmp_path: Path) -> None:
 
 def test_a_blocked_schedule_makes_others_impossible(tmp_path: Path) -> None:
     before = campaign(tmp_path).left()
-    made = campaign(tmp_path, came("load3-reboot5", "blocked", "waits", length=5))
+    made = campaign(tmp_path, came("load3-reboot5", "blocked", "waits", length=6))
     gone = set(before) - set(made.left()) - made.results.keys()
-    # In each of them the reboot would go on from its second point while the load stands at its fourth.
+    # In each of them the reboot would go on from its third point while the load stands at its fourth.
     assert gone and all(
-        any(positions(one[:i], PLAN.activities) == {"load": 4, "reboot": 2} and one[i] == "reboot" for i in range(9))
+        any(made.lessons().positions(one[:i]) == {"load": 4, "reboot": 3} and one[i] == "reboot" for i in range(9))
         for one in gone
     )
     assert {made.pruned()[schedule].why for schedule in gone} == {"impossible"}
 
 
 def test_what_is_left_of_an_early_end_is_run(tmp_path: Path) -> None:
-    ended = came("reboot3-load5-reboot2", "ended", "EBUSY", length=6)
-    made = campaign(tmp_path, ended)
+    strayed = came("reboot3-load5-reboot2", "strayed", "EBUSY", length=6)
+    made = campaign(tmp_path, replace(strayed, position=6))
     assert "reboot3-load3-reboot2" in names(made.left())
     assert parse_schedule("reboot3-load5-reboot2") not in made.left()
 
@@ -124,7 +124,7 @@ def test_a_baseline_of_something_else(tmp_path: Path) -> None:
         _ = campaign(tmp_path, plan=plan).known
 
 
-@pytest.mark.parametrize(("how", "code"), [("held", 0), ("blocked", 0), ("ended", 0), ("unseen", 4), ("fault", 3)])
+@pytest.mark.parametrize(("how", "code"), [("held", 0), ("blocked", 0), ("strayed", 0), ("unseen", 4), ("fault", 3)])
 def test_exit_status(tmp_path: Path, how: str, code: int) -> None:
     assert exit_of(campaign(tmp_path, came("reboot5", how))) == code
 
@@ -157,6 +157,6 @@ def test_recordings_come_back_with_what_is_known_of_their_points(tmp_path: Path)
 def test_too_many_interleavings(tmp_path: Path) -> None:
     made = campaign(tmp_path)
     point = made.script.points["load"][0]
-    made.__dict__["script"] = dataclasses.replace(made.script, points={"load": [point] * 8, "reboot": [point] * 8})
+    made.__dict__["script"] = replace(made.script, points={"load": [point] * 8, "reboot": [point] * 8})
     with pytest.raises(UsageError, match="12870 interleavings are too many"):
         made.left()

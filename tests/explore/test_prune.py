@@ -64,7 +64,7 @@ def test_nothing_is_equivalent_when_everything_is_shared() -> None:
 
 
 def test_a_blocked_activity_makes_what_begins_like_that_impossible() -> None:
-    lessons = Lessons(["load", "offline"])
+    lessons = Lessons({"load": 3, "offline": 3})
     lessons.blocked(parse_schedule("load1-offline1"), "offline waits for load")
     looked = lessons.look(parse_schedule("load1-offline3-load2"))
     assert looked == Pruned("impossible", "offline waits for load")
@@ -75,28 +75,45 @@ def test_a_blocked_activity_makes_what_begins_like_that_impossible() -> None:
 
 
 def test_where_tasks_stand_decides_and_not_how_they_came_there() -> None:
-    lessons = Lessons(["load", "reboot"])
+    lessons = Lessons({"load": 5, "reboot": 5})
     lessons.blocked(parse_schedule("load1-reboot1-load1"), "load waits for reboot")
     assert lessons.look(parse_schedule("reboot1-load3")) == Pruned("impossible", "load waits for reboot")
 
 
 def test_an_early_end_leaves_the_schedule_without_the_rest() -> None:
-    lessons = Lessons(["load", "reboot"])
-    lessons.ended(parse_schedule("reboot2-load2"), "load ended with EBUSY")
+    lessons = Lessons({"load": 5, "reboot": 5})
+    lessons.went(parse_schedule("reboot2-load2"), 6, "load ended with EBUSY")
     looked = lessons.look(parse_schedule("reboot2-load3-reboot1-load2-reboot2"))
-    assert looked == Pruned("ended early", "load ended with EBUSY", parse_schedule("reboot2-load2-reboot3"))
+    assert looked == Pruned("shorter", "load ended with EBUSY", parse_schedule("reboot2-load2-reboot3"))
     # What is left is run, and no prefix of it is known to end anything else.
     assert looked is not None and looked.instead is not None and lessons.look(looked.instead) is None
-    assert lessons.ends_at(parse_schedule("reboot2-load2")) and not lessons.ends_at(parse_schedule("reboot2-load1"))
-    # An end that was no early one needs no change.
-    assert lessons.look(parse_schedule("reboot2-load2-reboot3")) is None
+    assert lessons.positions(parse_schedule("reboot2-load2")) == {"load": 6, "reboot": 3}
+    assert lessons.positions(parse_schedule("load2-reboot2")) == {"load": 3, "reboot": 3}
+
+
+def test_who_leaves_out_points_needs_fewer_letters() -> None:
+    lessons = Lessons({"load": 5, "reboot": 5})
+    lessons.went(parse_schedule("reboot3-load2"), 5, "load came to 5")
+    # The third letter of the load is then its last.
+    assert lessons.positions(parse_schedule("reboot3-load3"))["load"] == 6
+    assert lessons.look(parse_schedule("reboot3-load3-reboot2")) is None
+    looked = lessons.look(parse_schedule("reboot3-load2-reboot1-load3-reboot1"))
+    assert looked == Pruned("shorter", "load came to 5", parse_schedule("reboot3-load2-reboot1-load1-reboot1"))
+
+
+def test_where_somebody_is_blocked_is_told_by_where_they_really_stand() -> None:
+    lessons = Lessons({"load": 5, "reboot": 5})
+    lessons.went(parse_schedule("load1"), 4, "load came to 4")
+    lessons.blocked(parse_schedule("load1-reboot1"), "reboot waits for load")
+    assert lessons.look(parse_schedule("load1-reboot5-load2")) == Pruned("impossible", "reboot waits for load")
+    assert lessons.look(parse_schedule("load2-reboot5-load1")) is None
 
 
 @settings(deadline=None)
 @given(st.sampled_from(list(interleavings({"a": 3, "b": 3}))), st.integers(1, 6))
 def test_one_lesson_never_says_anything_of_what_differs_before_it(schedule: Schedule, length: int) -> None:
-    lessons = Lessons(["a", "b"])
-    lessons.ended(schedule[:length], "ended")
+    lessons = Lessons({"a": 3, "b": 3})
+    lessons.went(schedule[:length], 4, "ended")
     for other in interleavings({"a": 3, "b": 3}):
         if other[:length] != schedule[:length]:
             assert lessons.look(other) is None

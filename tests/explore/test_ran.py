@@ -16,6 +16,8 @@ from harness.scenario.expectations import Virt
 from harness.scenario.model import Claim, ClaimUse
 
 SCHEDULE = parse_schedule("load2-reboot3-load1")
+AIMS = ("load-2", "load-3", "reboot-2", "reboot-3", "reboot-4", "load-4")
+SEGMENTS = {"load": 5, "reboot": 5}
 ON = Found(Finding.FAILED, "virtualization on at reset: CPU 0", (), Virt(at="reset", on="none"))
 OOPS = Found(Finding.FAILED, "Oops: 0000 at 0xffffffffc0123456")
 UNSEEN = Found(Finding.UNSEEN, "sample 'reset' was not taken")
@@ -30,17 +32,21 @@ def result(
     return RunResult("s", "t", "debian:6.12", "6.12", "tcg-vmx", folder, 1.5, Judgement(claims), fault)
 
 
+def seen(made: RunResult) -> Ran:
+    return ran(SCHEDULE, made, AIMS, SEGMENTS)
+
+
 def missed(why: str, point: str, detail: str = "") -> dict[str, str]:
     return {"point": point, "why": why, "detail": detail}
 
 
 def test_all_was_as_it_must_be(tmp_path: Path) -> None:
-    found = ran(SCHEDULE, result(tmp_path, Verdict.CONFIRMED))
+    found = seen(result(tmp_path, Verdict.CONFIRMED))
     assert (found.how, found.begun, found.breaches) == ("held", SCHEDULE, ())
 
 
 def test_what_is_broken_has_the_claim_and_what_the_run_is_accused_of_has_none(tmp_path: Path) -> None:
-    found = ran(SCHEDULE, result(tmp_path, Verdict.VIOLATED, ON, OOPS))
+    found = seen(result(tmp_path, Verdict.VIOLATED, ON, OOPS))
     assert found.how == "broken"
     assert [breach.claim for breach in found.breaches] == ["off", "", "outcomes"]
     # An address is not what makes two oopses two.
@@ -48,34 +54,37 @@ def test_what_is_broken_has_the_claim_and_what_the_run_is_accused_of_has_none(tm
 
 
 @pytest.mark.parametrize(
-    ("why", "point", "how", "begun"),
+    ("why", "point", "detail", "how", "begun", "position"),
     [
-        ("exited", "load-4", "ended", "load2-reboot3-load1"),
-        ("asleep", "reboot-3", "blocked", "load2-reboot2"),
-        ("asleep", "load-2", "blocked", "load1"),
-        ("running", "reboot-3", "unseen", "load2-reboot2"),
+        ("exited", "load-4", "EBUSY", "strayed", "load2-reboot3-load1", 6),
+        ("elsewhere", "load-3", "load-5", "strayed", "load2", 5),
+        ("asleep", "reboot-3", "mutex_lock", "blocked", "load2-reboot2", 0),
+        ("asleep", "load-2", "mutex_lock", "blocked", "load1", 0),
+        ("running", "reboot-3", "", "unseen", "load2-reboot2", 0),
     ],
 )
-def test_a_hold_that_nobody_came_to(tmp_path: Path, why: str, point: str, how: str, begun: str) -> None:
-    made = result(tmp_path, Verdict.NOT_EXERCISED, UNSEEN, missed=missed(why, point, "EBUSY"), fault="nobody came")
-    found = ran(SCHEDULE, made)
-    assert (found.how, found.begun) == (how, parse_schedule(begun))
-    assert found.why == ("EBUSY" if how != "unseen" else "nobody came")
+def test_a_hold_that_nobody_came_to(
+    tmp_path: Path, why: str, point: str, detail: str, how: str, begun: str, position: int
+) -> None:
+    made = result(tmp_path, Verdict.NOT_EXERCISED, UNSEEN, missed=missed(why, point, detail), fault="nobody came")
+    found = seen(made)
+    assert (found.how, found.begun, found.position) == (how, parse_schedule(begun), position)
+    assert found.why == (detail if how == "blocked" else "nobody came")
 
 
 def test_a_first_point_that_is_missed_says_nothing_of_any_letter(tmp_path: Path) -> None:
     made = result(tmp_path, Verdict.NOT_EXERCISED, UNSEEN, missed=missed("running", "load-1"))
-    assert ran(SCHEDULE, made).length == 0
+    assert seen(made).length == 0
 
 
 def test_a_deadlock_that_a_hold_was_first_to_notice_is_no_blocked_schedule(tmp_path: Path) -> None:
     hung = Found(Finding.FAILED, "step 'hold-3' did not come back: a task of the guest hangs in the kernel")
-    assert ran(SCHEDULE, result(tmp_path, Verdict.VIOLATED, hung)).how == "broken"
+    assert seen(result(tmp_path, Verdict.VIOLATED, hung)).how == "broken"
 
 
 def test_the_harnesss_own_failure(tmp_path: Path) -> None:
     made = result(tmp_path, Verdict.HARNESS_FAULT, fault="QEMU died")
-    found = ran(SCHEDULE, made)
+    found = seen(made)
     assert made.exit is Exit.HARNESS_FAULT and (found.how, found.why) == ("fault", "QEMU died")
 
 

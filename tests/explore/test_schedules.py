@@ -13,7 +13,6 @@ from harness.explore.schedules import (
     interleavings,
     number_of_words,
     parse_schedule,
-    positions,
     schedule_name,
     switches,
 )
@@ -62,9 +61,8 @@ def test_what_is_no_schedule(text: str) -> None:
         parse_schedule(text)
 
 
-def test_positions_and_switches() -> None:
+def test_blocks_and_switches() -> None:
     schedule = parse_schedule("load2-reboot3-load1")
-    assert positions(schedule[:3], ["load", "reboot"]) == {"load": 3, "reboot": 2}
     assert blocks(schedule) == [("load", 2), ("reboot", 3), ("load", 1)]
     assert switches(schedule, {"load": 3, "reboot": 3}) == 1  # reboot was done: leaving it was no choice
     assert switches(schedule, {"load": 3, "reboot": 4}) == 2
