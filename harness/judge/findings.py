@@ -33,6 +33,7 @@ from harness.scenario.expectations import (
 from harness.scenario.expectations import Splat as WantedSplat
 from harness.scenario.kinds import Selector
 from harness.scenario.platform_events import PLATFORM_EVENTS, SOURCE
+from harness.scenario.steps import Reboot, Release
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,11 @@ def window_of(expectation: InWindow, record: RunRecord, selectors: Sequence[Sele
     if not record.online:
         return "it is not known which CPUs were online"
     seen = _Sources.of(record, selectors)
+    # What would have come to be seen in the rest of the run is not known.
+    cut = "the run ended early" if record.fault is not None else ""
     if expectation.during is None:
         boots = {event.boot for event in record.events} | {1}
-        return Window(_of_guest(record.events), record.online, seen.gap(boots), seen.loss(boots))
+        return Window(_of_guest(record.events), record.online, seen.gap(boots) or cut, seen.loss(boots))
     first, last = expectation.during[0], expectation.during[-1]
     from_start = first == BOOT
     begin = None if from_start else _step_mark(record, first, "begin")
@@ -102,7 +105,9 @@ def window_of(expectation: InWindow, record: RunRecord, selectors: Sequence[Sele
     loss = seen.loss(boots)
     # The boot in which the window ends was seen up to there; those before it have to be complete.
     gap = (seen.late if from_start else "") or loss or seen.gap(boots - ({end.boot} if end else set()))
-    return Window(tuple(inside), outcome.online if outcome else record.online, gap, loss)
+    # A step that ends in the reset it asked for has no end mark.
+    ended = end is not None or (last in record.outcomes and record.outcomes[last].result == OK)
+    return Window(tuple(inside), outcome.online if outcome else record.online, gap or ("" if ended else cut), loss)
 
 
 _FIRST_BOOT = 1
@@ -511,6 +516,10 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
     findings += [
         _unseen(f"the scenario asks for a fault that did not happen: {fault}") for fault in record.idle_faults
     ]
+    findings += [
+        _unseen(f"the machine reset during {name!r}, and the kernel had not said that it restarts: a triple fault?")
+        for name in _silent_resets(record)
+    ]
     spoken_of = {
         step for expectation in expectations if isinstance(expectation, ExitStatus) for step in expectation.steps
     }
@@ -523,15 +532,36 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
     return findings
 
 
+# kernel/reboot.c, kernel_restart(): an emergency, which is on every console before the machine is reset.
+_RESTARTS = re.compile(r"reboot: Restarting system")
+
+
+def _silent_resets(record: RunRecord) -> list[str]:
+    """The reboots whose reset nothing on the console announced. QEMU reports a triple fault as a reset."""
+    doers = {step.id: step for step in record.scenario.steps} | record.scenario.actors
+    found = []
+    for name, outcome in record.outcomes.items():
+        if not isinstance(doers.get(name), Reboot) or outcome.result != OK:
+            continue
+        said = record.console.after(name)
+        if said is not None and not any(_RESTARTS.search(line) for line in said):
+            found.append(name)
+    return found
+
+
 def _about_holds(record: RunRecord, expectations: Sequence[Expectation]) -> list[Found]:
-    """Holds that a reset ended, where the scenario does not speak of that; and what the kernel said of a hold."""
+    """Holds that a reset ended, where the scenario does not speak of that; and what the kernel said of a hold.
+
+    A task that the scenario never lets go is held up to the end, whatever that is.
+    """
     spoken_of = {
         selector.name
         for expectation in expectations
         for selector in expectation.selectors
         if selector.phase == "lost"
     }
-    lost = [hold for hold in record.holds if hold.end == "lost" and hold.point not in spoken_of]
+    let_go = {step.point for step in record.scenario.steps if isinstance(step, Release)}
+    lost = [hold for hold in record.holds if hold.end == "lost" and hold.point in let_go - spoken_of]
     findings = [_unseen(f"{hold.task}-{hold.pid}, held at {hold.point}, was lost to a reset") for hold in lost]
     for splat in find_splats(record.console.lines):
         if hold := _hold_behind(splat, record):
@@ -542,9 +572,12 @@ def _about_holds(record: RunRecord, expectations: Sequence[Expectation]) -> list
 def _hold_behind(splat: Splat, record: RunRecord) -> Hold | None:
     """The hold that a stall or lockup is owed to: all that it complains of is a CPU or task that was held then.
 
-    A task that waits for one that is held is known as such only if the run saw it wait.
+    A task that waits for one that is held is known as such only if the run saw it wait. Who waits for a CPU that
+    takes no IPI, or no stopper thread, spins on any other.
     """
     during = [hold for hold in record.holds if hold.lines[0] <= splat.line < hold.lines[1]]
+    if not splat.sure and (keeping := [hold for hold in during if hold.mode != "soft"]):
+        return keeping[0]
     cpus, pids = {hold.cpu for hold in during}, {hold.pid for hold in during} | record.waiting
     complaints = stalled(splat)
     if during and complaints and all(one.cpu in cpus or one.pid in pids for one in complaints):
@@ -580,14 +613,18 @@ _SYSRQ_PANIC = re.compile(r"Kernel panic - not syncing: sysrq triggered crash")
 
 # Documentation/admin-guide/tainted-kernels.rst: bits that only a kernel at fault sets.
 _TAINT_BITS = {4: "M, machine check", 5: "B, bad page", 7: "D, died", 9: "W, warned", 14: "L, soft lockup"}
+_LOCKUP = 14
 
 
 def _unexplained_taint(record: RunRecord) -> str:
     """A taint of which the console shows no splat: one that the table of splats does not know."""
-    if find_splats(record.console.lines):
+    splats = find_splats(record.console.lines)
+    if any(splat.sure for splat in splats):
         return ""
+    # A stall explains no other taint: it may be a hold's.
+    explained = {_LOCKUP} if splats else set()
     for sample in record.samples.values():
         taint = int(sample.guest.get("tainted", 0))
-        if flags := [flag for bit, flag in _TAINT_BITS.items() if taint >> bit & 1]:
+        if flags := [flag for bit, flag in _TAINT_BITS.items() if taint >> bit & 1 and bit not in explained]:
             return f"the kernel is tainted at {sample.name} ({'; '.join(flags)}), with no known splat on the console"
     return ""

@@ -45,8 +45,16 @@ class ConsoleLog:
         end = self._first(_READY) if last == BOOT else self._find("end", last, begin + 1)
         if end is not None:
             return self.lines[begin + 1 : end], True
+        return self._rest_of_boot(begin), False
+
+    def after(self, step: str) -> tuple[str, ...] | None:
+        """The lines from the begin of a step to the end of its boot; None when it never began."""
+        begin = self._find("begin", step, 0)
+        return None if begin is None else self._rest_of_boot(begin)
+
+    def _rest_of_boot(self, begin: int) -> tuple[str, ...]:
         banners = (index for index in range(begin + 1, len(self.lines)) if _BANNER.search(self.lines[index]))
-        return self.lines[begin + 1 : next(banners, None)], False
+        return self.lines[begin + 1 : next(banners, None)]
 
     def _first(self, pattern: re.Pattern[str]) -> int | None:
         return next((index for index, line in enumerate(self.lines) if pattern.search(line)), None)

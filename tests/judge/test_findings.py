@@ -234,6 +234,63 @@ def test_what_concerns_the_whole_run(run: RunRecord, expected: Verdict, reason: 
     assert any(reason in found.text for found in verdict.findings)
 
 
+EARLY = Fault("MissedHold", 4, "nobody came to point 'p'")
+WHOLE = COUNT.replace("    during: load\n", "")
+MIN = "  - count: {event: on, min: 1}\n    during: load\n"
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        # What had not happened by then may still have been to come …
+        (record(WHOLE, BOTH_ON[:1], fault=EARLY), Verdict.NOT_EXERCISED),
+        (
+            record(MIN, step("load", 1, None), outcomes=[outcome("load", UNFINISHED)], fault=EARLY),
+            Verdict.NOT_EXERCISED,
+        ),
+        # … unless its step was over, and one too many stays that.
+        (record(MIN, LOAD, fault=EARLY), Verdict.VIOLATED),
+        (record(MIN, step("load", 1, None), outcomes=[outcome("load")], fault=EARLY), Verdict.VIOLATED),
+        (record(WHOLE, [*BOTH_ON, event(14, 1, "on")], fault=EARLY), Verdict.VIOLATED),
+    ],
+)
+def test_what_is_missing_from_a_run_that_ended_early_is_unseen(run: RunRecord, expected: Verdict) -> None:
+    on_tcg_vmx = dataclasses.replace(run, engine="tcg-vmx", by_platform=frozenset({"on"}), armed=())
+    assert [only(judge(one).claims).verdict for one in (run, on_tcg_vmx)] == [expected, expected]
+
+
+REBOOTS = HEAD.replace("  - unload: kvm_vendor", "  - reboot: force")
+BEGUN = "[ 1.0] harness: begin reboot\n"
+RESTART = "[ 1.5] reboot: Restarting system\n"
+NEXT_BOOT = "[ 0.0] Linux version 6.12\n"
+
+
+@pytest.mark.parametrize(
+    ("console", "expected"),
+    [
+        (BEGUN + RESTART, Verdict.CONFIRMED),
+        (BEGUN + "[ 1.2] harness: end reboot\n" + RESTART + NEXT_BOOT, Verdict.CONFIRMED),  # by init, a little later
+        (BEGUN, Verdict.NOT_EXERCISED),
+        (RESTART + BEGUN + NEXT_BOOT + RESTART, Verdict.NOT_EXERCISED),  # others' words
+    ],
+)
+def test_a_triple_fault_does_not_pass_for_the_reset_that_was_asked_for(console: str, expected: Verdict) -> None:
+    run = record(NEVER, LOAD, outcomes=[outcome("load"), outcome("reboot")], console=console, head=REBOOTS)
+    assert only(judge(run).claims).verdict is expected
+
+
+def test_a_stall_explains_no_taint_but_that_of_a_lockup() -> None:
+    lockup = "[ 9.1] watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [guestctl:172]\n"
+    told = [found.text for found in only(judge(_tainted(0x4200, lockup)).claims).findings]
+    assert any("tainted at loaded (W, warned)" in text for text in told)
+    told = [found.text for found in only(judge(_tainted(0x4000, lockup)).claims).findings]
+    assert not any("tainted" in text for text in told)
+
+
+def _tainted(taint: int, console: str) -> RunRecord:
+    return record(NEVER, LOAD, [sample("loaded", [], tainted=taint)], console=console)
+
+
 def test_claim_that_nothing_speaks_of_on_this_kernel_is_not_exercised() -> None:
     verdict = only(judge(record(NEVER + '    kernels: ">=7.3"\n', LOAD)).claims)
     assert verdict.verdict is Verdict.NOT_EXERCISED

@@ -10,6 +10,7 @@ from harness.guest.outcome import HUNG, UNFINISHED, Outcome
 from harness.judge.judge import judge
 from harness.judge.record import Hold, RunRecord
 from harness.judge.verdict import Finding, Verdict
+from harness.scenario.kinds import HoldMode
 from tests.judge.records import event, only, outcome, record
 
 HEAD = """\
@@ -53,6 +54,12 @@ def test_a_task_that_was_lost_to_a_reset_makes_the_run_not_exercised() -> None:
     assert texts == ["guestctl-172, held at in-window, was lost to a reset"]
 
 
+def test_a_task_that_nobody_meant_to_let_go_was_held_to_the_end() -> None:
+    never_released = HEAD.replace("  - release: in-window\n", "")
+    seen = record(FINE, outcomes=DONE, head=never_released, holds=(replace(HELD, end="lost"),))
+    assert verdict(seen) == (Verdict.CONFIRMED, [])
+
+
 def test_a_loss_that_the_scenario_speaks_of_is_what_was_asked_for() -> None:
     events = [event(5, 1, "in-window", "held"), event(9, 1, "in-window", "lost")]
     lost = replace(run(FINE + "  - order: [in-window, in-window.lost]\n", holds=(replace(HELD, end="lost"),)))
@@ -86,6 +93,17 @@ def test_a_stall_of_a_hold_accuses_nobody_and_any_other_does(
     console: str, waiting: tuple[int, ...], expected: Verdict
 ) -> None:
     assert verdict(run(console=console, waiting=waiting))[0] is expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("hard", Verdict.CONFIRMED), ("busy", Verdict.CONFIRMED), ("soft", Verdict.VIOLATED)]
+)
+def test_who_waits_for_a_cpu_that_is_kept_spins_on_any_other(mode: HoldMode, expected: Verdict) -> None:
+    keeping = (replace(HELD, mode=mode),)
+    assert verdict(run(holds=keeping, console=f"a\n{OTHER_LOCKUP}\nb\n"))[0] is expected
+    assert verdict(run(holds=keeping, console=f"a\nb\nc\n{OTHER_LOCKUP}\n"))[0] is Verdict.VIOLATED
+    warning = "a\n[ 9.1] WARNING: CPU: 0 PID: 99 at kernel/cpu.c:1 f+0x1/0x2\nb\n"
+    assert verdict(run(holds=keeping, console=warning))[0] is Verdict.VIOLATED
 
 
 def test_an_rcu_stall_is_the_hold_s_only_if_it_names_nobody_else() -> None:

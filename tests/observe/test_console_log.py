@@ -20,6 +20,11 @@ def test_a_step_that_a_reset_cut_ends_at_the_next_kernels_banner() -> None:
     assert LOG.during("reboot", "reboot") == (("[ 6.1] kvm: exiting hardware virtualization",), False)
 
 
+def test_what_came_after_a_step_began_in_its_boot() -> None:
+    assert LOG.after("load") == LOG.lines[2:6]
+    assert LOG.after("re") is None
+
+
 def test_a_step_whose_id_begins_like_another() -> None:
     assert LOG.during("re", "re") is None
 
