@@ -80,12 +80,23 @@ def parse_platform(
             held[event.name] = event
         if event.phase == "lost":
             # Told when the next kernel starts, about a task that was there up to the end of this one.
-            event = dataclasses.replace(held.get(event.name, event), phase="lost", seq=_END)
+            event = _lost_at_the_end(held.get(event.name, event))
         trace.events.append(dataclasses.replace(event, ret=None) if event.name in void else event)
         if not raw["counter"] and "task" not in raw and event.phase != "lost":
             unread.add(len(trace.events) - 1)
     _doubt(trace.events, unread)
     return trace
+
+
+def untold_losses(events: Sequence[Event], lost: Collection[str]) -> list[Event]:
+    """The events of points whose task was `lost` with the machine, and no next kernel started to tell of it."""
+    told = {event.name for event in events if event.phase == "lost"}
+    held = {event.name: event for event in events if event.phase == "held" and event.name in lost}
+    return [_lost_at_the_end(event) for name, event in held.items() if name not in told]
+
+
+def _lost_at_the_end(held: Event) -> Event:
+    return dataclasses.replace(held, phase="lost", seq=_END)
 
 
 def _doubt(events: list[Event], unread: Collection[int]) -> None:

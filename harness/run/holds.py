@@ -12,7 +12,7 @@ from harness.errors import NotExercised
 from harness.guest.actor import Actor
 from harness.guest.tasks import Task
 from harness.machine.machine import Machine
-from harness.machine.state import ENDED
+from harness.machine.state import ENDED, State
 from harness.probes.points import ArmedPoint, Held, Holder
 from harness.run.holders import Holders
 from harness.scenario.kinds import HoldMode
@@ -26,6 +26,8 @@ _PREEMPTING = ("full", "lazy", "rt")
 
 # A watchdog looks back: its complaint about a stopped CPU comes when the CPU goes on.
 _ECHO_S = 5.0
+
+_TAKES_TASKS = frozenset({State.RESET, State.OFF})
 
 
 MissedWhy = Literal["exited", "elsewhere", "ended", "asleep", "running"]
@@ -172,7 +174,13 @@ class Holds:
             self._armed.discard(name)
 
     def notice_lost(self) -> None:
-        """Notes the tasks that a reset or power-off took while they were held."""
+        """Notes the tasks that a reset or power-off took while they were held.
+
+        The plugin says so when the next kernel starts, if one does.
+        """
+        if self.holders.machine.state in _TAKES_TASKS:
+            for name in self.active:
+                self._finish(name, "lost")
         for holder in self.holders.made.values():
             for name in holder.lost():
                 self._finish(name, "lost")

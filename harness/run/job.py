@@ -39,7 +39,7 @@ from harness.probes.functions import FunctionProbes
 from harness.probes.gdb_holds import HOLDS_LOG
 from harness.probes.kallsyms import symbol_table
 from harness.probes.leftover import LeftoverReader
-from harness.probes.platform_log import merge, parse_platform
+from harness.probes.platform_log import merge, parse_platform, untold_losses
 from harness.probes.points import ArmedPoint
 from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
 from harness.probes.tracer import BEFORE, STREAMS, Tracer
@@ -371,6 +371,7 @@ class Run:
             failed |= self._functions.refused.keys()
             others += self._of_platform(self._functions)
         others = self._with_gdbstub(others)
+        others += untold_losses(others, {hold["point"] for hold in self._meta["holds"] if hold["end"] == "lost"})
         events = merge(trace.events, others) if others else trace.events
         self._meta["by_platform"] += self.points
         self._meta["armed"] = [name for name in self._meta["armed"] if name not in failed]

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.probes.event import Event
 from harness.probes.fetch import Fetch
-from harness.probes.platform_log import merge, parse_platform
+from harness.probes.platform_log import merge, parse_platform, untold_losses
 from harness.scenario.kinds import Selector
 
 
@@ -69,6 +69,17 @@ def test_firmware_and_crash_kernels_are_left_out() -> None:
     )
     assert [(event.boot, event.name) for event in trace.events] == [(1, "vmxon"), (1, "vmxoff"), (2, "vmxon")]
     assert trace.lost == {}
+
+
+def test_who_was_held_at_the_machines_end_is_lost_after_everything_else() -> None:
+    held = {"name": "p", "phase": "held", "counter": 5, "task": "guestctl", "pid": 7}
+    last = {"name": "machine_restart", "phase": "call", "counter": 9}
+    events = parse_platform(lines(held, last), {}).events
+    whole = merge([*events, *untold_losses(events, {"p", "q"})])
+    assert [(event.name, event.phase, event.seq) for event in whole] == [
+        ("p", "held", 1), ("machine_restart", "call", 2), ("p", "lost", 3)
+    ]  # fmt: skip
+    assert untold_losses(events, ()) == [] == untold_losses(whole, {"p"})
 
 
 def test_a_return_that_the_plugin_gave_up_is_lost() -> None:

@@ -56,6 +56,7 @@ class FakeHolder:
 class FakeHolders:
     def __init__(self, holder: Holder) -> None:
         self.made = {holder.name: holder}
+        self.machine = FakeMachine()
 
     def of(self, mode: HoldMode, deadline: Deadline) -> Holder:
         return self.made["plugin"]
@@ -176,6 +177,14 @@ def test_a_task_that_a_reset_took_was_not_released() -> None:
     holder.gone.append("p")
     assert made.release("p", SOON) == "lost"
     assert _told(made)[0]["end"] == "lost"
+
+
+@pytest.mark.parametrize("state", [State.RESET, State.OFF])
+def test_nobody_is_let_go_from_a_machine_at_its_end(state: State) -> None:
+    made = holds(FakeHolder())
+    made.wait("p", machine(), None, SOON)
+    cast("FakeMachine", made.holders.machine).state = state
+    assert made.release("p", SOON) == "lost"
 
 
 def test_everybody_is_let_go_at_the_end() -> None:
