@@ -72,6 +72,7 @@ class Activity:
     outcomes: tuple[str, ...] = ("OK",)
     beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ends: Literal["", "reset", "power-off"] = ""
+    undo: tuple[Json, ...] = ()  # steps after it, before KVM is unloaded
 
     def points_on(self, version: str, others: Sequence[Activity]) -> tuple[SyncPoint, ...]:
         """The points that a kernel `version` has, in the order in which a kernel without bugs comes to them."""
@@ -92,12 +93,14 @@ class Activity:
 
 # Facts that activities need, each with the steps that make it true; in the order in which they are made.
 FACTS: dict[str, list[Json]] = {
+    "hotplug state taken": [{"load": "cpuhp_squatter", "id": "squatter"}],
     # Since 6.12 virtualization is enabled when KVM is loaded, unless it is told to wait for the first VM.
     "lazy module": [
         {"load": {"module": "kvm", "params": {"enable_virt_at_load": 0}}, "id": "kvm", "kernels": ">=6.12"},
         {"load": "kvm_vendor", "id": "vendor"},
     ],
     "module": [{"load": "kvm_vendor", "id": "vendor"}],
+    "kernel thread": [{"load": "kvm_nofreeze", "id": "nofreeze"}],
     "vm": [{"vm": 0, "id": "guest"}],
     "cpu 2 offline": [{"offline": 2, "id": "leave"}],
     # The freezer gives up on a task that is held after this instead of after 20 s.
@@ -111,16 +114,17 @@ _OLD = KernelRange("<6.12")
 _KVM = frozenset({VIRT, STATE, CPUS})
 
 
-def _enabling(first: str) -> tuple[SyncPoint, ...]:
+def _enabling(first: str, task: str = "") -> tuple[SyncPoint, ...]:
     """kvm_enable_virtualization() since 6.12, whoever calls it."""
+    enable, cpuhp, register = "kvm_enable_virtualization", "__cpuhp_setup_state", "register_syscore"
     return (
-        SyncPoint("kvm_enable_virtualization", first, touches=_KVM, kernels=_NEW, telling=True),
-        SyncPoint("__cpuhp_setup_state", "before any CPU is enabled", touches=_KVM, kernels=_NEW),
+        SyncPoint(enable, first, touches=_KVM, task=task, kernels=_NEW, telling=True),
+        SyncPoint(cpuhp, "before any CPU is enabled", touches=_KVM, task=task, kernels=_NEW),
         SyncPoint(
-            "register_syscore", "before the syscore ops are registered", touches=_KVM, kernels=_NEW, telling=True
+            register, "before the syscore ops are registered", touches=_KVM, task=task, kernels=_NEW, telling=True
         ),
-        SyncPoint("register_syscore", "after the syscore ops are registered", "return", _KVM, kernels=_NEW),
-        SyncPoint("kvm_enable_virtualization", "after enabling", "return", kernels=_NEW, telling=True),
+        SyncPoint(register, "after the syscore ops are registered", "return", _KVM, task=task, kernels=_NEW),
+        SyncPoint(enable, "after enabling", "return", task=task, kernels=_NEW, telling=True),
     )
 
 
@@ -165,6 +169,13 @@ _SUSPEND = "; ".join(
         "echo deep > /sys/power/mem_sleep",
         "echo mem > /sys/power/state",
     )
+)
+
+# What the thread was told comes in a parameter; -115 is EINPROGRESS.
+_RESULT = "/sys/module/kvm_nofreeze/parameters/result"
+_REFUSED = (
+    "echo Y > /sys/module/kvm_nofreeze/parameters/vm; "
+    f"until read -r result < {_RESULT} && [ $result != -115 ]; do usleep 10000; done; [ $result = -16 ]"
 )
 
 _ALL = (
@@ -224,6 +235,16 @@ _ALL = (
         cpu=1,
         needs=("lazy module",),
         beside={**_REFUSED_AT_SHUTDOWN, "unload": ("ENOENT", "ENODEV")},
+        undo=({"close": "vm", "id": "close-vm"},),
+    ),
+    Activity(
+        "refused",
+        "a kernel thread, which no suspend waits for, creates the first VM, and fails: KVM's hotplug state is taken",
+        {"run": _REFUSED},
+        "kvm_nofreeze",
+        _enabling("before virtualization is enabled", task="kvm_nofreeze"),
+        needs=("hotplug state taken", "lazy module", "kernel thread"),
+        undo=({"unload": ["kvm_nofreeze", "cpuhp_squatter"], "id": "unload-helpers"},),
     ),
     Activity(
         "close",
@@ -257,6 +278,7 @@ _ALL = (
         ),
         cpu=0,
         beside=dict.fromkeys(("reboot", "poweroff", "suspend"), ("EBUSY",)),
+        undo=({"online": 3, "id": "back"},),
     ),
     Activity(
         "online",

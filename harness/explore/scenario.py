@@ -241,12 +241,9 @@ class _Writer:
 
     def closing(self) -> Iterator[Json]:
         """Takes everything down, and looks whether all of it works once more."""
-        names = set(self.cast.names)
         yield {"sample": "after"}
-        if "offline" in names:
-            yield {"online": 3, "id": "back"}
-        if "vm" in names:
-            yield {"close": "vm", "id": "close-vm"}
+        for activity in self.cast.activities:
+            yield from activity.undo
         yield {"unload": ["kvm_vendor", "kvm"], "id": "unload-all"}
         yield {"sample": "unloaded"}
         yield {"run": "! grep kvm/ /sys/devices/system/cpu/hotplug/states", "id": "no-state-left"}
@@ -290,7 +287,8 @@ class _Writer:
             yield {"virt": {"at": "after", "on": on}, **claim}
         # The module may have been unloaded before.
         unload = ["OK", "ENOENT"] if "unload" in self.cast.names else "OK"
-        later = {"unload-all": unload, "no-state-left": "OK", "load-again": "OK", "unload-again": "OK"}
+        undone = {str(step["id"]): "OK" for activity in self.cast.activities for step in activity.undo}
+        later = {**undone, "unload-all": unload, "no-state-left": "OK", "load-again": "OK", "unload-again": "OK"}
         yield {"exit": later, **claim}
         yield {"virt": {"at": "unloaded", "on": "none"}, **claim}
         yield {"state": {"at": "unloaded", "are": {"devices.kvm": 0, "modules.kvm": "absent"}}, **claim}
@@ -310,7 +308,7 @@ def _virt_after(names: set[str], old: bool) -> str:
         return "all"
     if "load" in names:
         return "" if "unload" in names else "none" if old else "all"
-    return "none" if names & {"unload", "close"} or old else "all"
+    return "none" if names & {"unload", "close", "refused"} or old else "all"
 
 
 def _actor(activity: Activity) -> Json:

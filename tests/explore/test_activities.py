@@ -17,6 +17,8 @@ VERSIONS = ("6.1.192", "6.12.95", "7.3.4")
 @pytest.mark.parametrize("name", ACTIVITIES)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_points_are_few_and_their_own(name: str, version: str) -> None:
+    if name == "refused" and version.startswith("6.1."):
+        pytest.skip("6.1 takes the hotplug state when KVM is loaded")
     activity = ACTIVITIES[name]
     beside = [other for other in ACTIVITIES.values() if other is not activity]
     assert all(1 <= len(activity.points_on(version, [beside[0], other])) <= 4 for other in beside[1:])
