@@ -18,7 +18,6 @@ BASE_CMDLINE = (
     "nokaslr",  # addresses in registers and probes mean something without asking the guest
     # Self-tests of the crypto API: 0.5 of the 5.2 CPU seconds of a boot under TCG, and no claim is about them.
     "cryptomgr.notests",
-    "virtio_net.napi_tx=0",  # a reboot can hang in it: guest-images/base/init has the story
     "panic=0",  # stand still after a panic: with a reboot, a panic and a reset would look alike
     # A busy host starves vCPUs. These keep that from looking like a fault of the kernel: the timer check panics
     # when the ticks come late ("IO-APIC + timer doesn't work", seen at load 12 on 2 cores), the watchdogs warn.
