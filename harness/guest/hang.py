@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, HostFault, KernelFault
@@ -46,26 +46,40 @@ def _hung(step_id: str, stuck: Iterable[Task]) -> StepHung:
     return StepHung(f"step {step_id!r} did not come back: a task of the guest hangs in the kernel", evidence=stacks)
 
 
-def hung_tasks(session: Session, of: Iterable[int] = ()) -> list[Task]:
-    """The user tasks (or those of some processes) that sleep uninterruptibly and are not woken for STILL_S.
+def hung_tasks(session: Session) -> list[Task]:
+    """The user tasks that sleep uninterruptibly and are not woken for STILL_S.
 
-    Raises like `Session.run` for a guest that cannot be asked; see `hung_by_console`.
+    Raises like `Session.run` for a guest that cannot be asked.
     """
+    return asleep(*_still(session, ()))
+
+
+def hung_below(session: Session, roots: Collection[int]) -> Mapping[int, list[Task]]:
+    """The same of some processes and their descendants, by process: of a guest without a network by sysrq-w, which
+    does not tell of a hung task what is between it and a process that it descends from."""
+    try:
+        before, after = _still(session, roots)
+    except HarnessError:
+        before, after = _still_by_console(session)
+    stuck = asleep(before, after)
+    return {root: [task for task in stuck if task.pid in below(after, [root])] for root in roots}
+
+
+def _still(session: Session, of: Collection[int]) -> tuple[Tasks, Tasks]:
+    """Two looks, STILL_S apart; at nobody when nobody sleeps uninterruptibly."""
     deadline = Deadline.after(2 * _LOOK_S + STILL_S, "stacks of the hung tasks")
-    of = tuple(of)
     if not any(task.state == "D" for task in look(session, deadline, of).values()):
-        return []
-    return asleep(*look_twice(session, STILL_S, deadline, of))
+        return {}, {}
+    return look_twice(session, STILL_S, deadline, of)
 
 
-def hung_by_console(session: Session, of: Iterable[int]) -> list[Task]:
-    """The same by the kernel's own words on the console, of some processes and their children."""
+def _still_by_console(session: Session) -> tuple[Tasks, Tasks]:
     deadline = Deadline.after(_LOOK_S, "the kernel's list of blocked tasks")
-    before = below(blocked_by_console(session, deadline), of)
+    before = blocked_by_console(session, deadline)
     if not before:
-        return []
+        return {}, {}
     deadline.pause(STILL_S)
-    return asleep(before, below(blocked_by_console(session, deadline), of))
+    return before, blocked_by_console(session, deadline)
 
 
 def held_or_hung(

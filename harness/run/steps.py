@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
@@ -14,7 +14,7 @@ from harness.errors import DeadlineExceeded, HarnessError, NotExercised
 from harness.folder import RunFolder
 from harness.guest.actions import Result, perform
 from harness.guest.actor import Actor
-from harness.guest.hang import StepHung, held_or_hung, hung_by_console, hung_tasks, why_hung
+from harness.guest.hang import StepHung, held_or_hung, hung_below, why_hung
 from harness.guest.outcome import HUNG, UNFINISHED, Outcome
 from harness.guest.session import Session
 from harness.guest.tasks import Task, asleep, below, blocked_by_console, leaves, look, look_twice
@@ -52,6 +52,7 @@ _STABLE_S = 0.5  # between two looks at a task that is meant to block
 # For actors that nobody waited for, once everything is released.
 _GRACE_S = 2.0
 _END_S = 20.0  # for one that ends the machine: 7 s under TCG
+_OTHERS_S = 60.0  # for those that others may wait for
 
 # Steps after which this boot's guest says nothing more: the trace is followed to the end before them.
 _BOOT_ENDERS = (Reboot, Poweroff, Halt, Kexec, Panic)
@@ -339,26 +340,30 @@ class Steps:
         """Says of every actor that nobody waited for what became of it."""
         hung = self._hung_actors()
         for name, actor in list(self.actors.items()):
-            stuck = list(below(hung, [actor.pid]).values())
+            stuck = hung.get(actor.pid, [])
             result = actor.result() or Result(HUNG if stuck else UNFINISHED, self._whereabouts_of(actor, stuck))
             self._record(
                 self.actors.pop(name), result, tuple(line for task in stuck for line in str(task).splitlines())
             )
 
-    def _hung_actors(self) -> dict[int, Task]:
-        """The tasks of actors that hang in the kernel of the present boot, although nobody is held."""
+    def _hung_actors(self) -> Mapping[int, list[Task]]:
+        """The tasks of actors, by their pid, that hang in the kernel of the present boot, although nobody is held.
+
+        As long as another actor is on its way it may be the one that lets them go on: a load takes 0.5 s, on a
+        starved host a minute.
+        """
         machine = self.session.machine
         deadline = Deadline.after(_END_S if self._ends_machine else _GRACE_S, "actors that nobody waits for")
         with contextlib.suppress(DeadlineExceeded):
             machine.watch(self._all_done, deadline)
-        away = [actor.pid for actor in self.actors.values() if actor.result() is None]
-        if not away or machine.state is not State.RUNNING or self.session.halted:
-            return {}
-        try:
-            tasks = hung_tasks(self.session, away)
-        except HarnessError:
-            tasks = hung_by_console(self.session, away)
-        return {task.pid: task for task in tasks}
+        patience = Deadline.after(_OTHERS_S, "actors that others wait for")
+        while True:
+            away = [actor.pid for actor in self.actors.values() if actor.result() is None]
+            if not away or machine.state is not State.RUNNING or self.session.halted:
+                return {}
+            hung = hung_below(self.session, away)
+            if not any(hung.values()) or all(hung.values()) or patience.expired:
+                return hung
 
     @property
     def _ends_machine(self) -> bool:
