@@ -39,6 +39,7 @@ class _PlacedPoint:
     symbol: str
     module: str
     specs: list[str]  # of its conditions
+    addresses: tuple[int, ...] = ()
     refused: str = ""
 
 
@@ -161,10 +162,10 @@ class FunctionProbes:
         """
         placed = _PlacedPoint(0, symbol, module, [spec for spec, _ in point.conditions])
         symbols = self._loaded.get(module) if module else self.symbols
-        addresses = _addresses(symbols, symbol, placed.specs) if symbols else ()
+        placed.addresses = _addresses(symbols, symbol, placed.specs) if symbols else ()
         placed.number = self.platform.add_point(point, notice, deadline)
         self._points[placed.number] = placed
-        self.platform.place_point(placed.number, addresses, deadline)
+        self.platform.place_point(placed.number, placed.addresses, deadline)
         return placed.number
 
     def point_refused(self, number: int) -> str:
@@ -178,12 +179,12 @@ class FunctionProbes:
 
     def _move_points(self, module: str, symbols: SymbolTable | None) -> None:
         """Places the points of a module that came, or went (None)."""
-        for point in [one for one in self._points.values() if one.module == module]:
+        for point in [one for one in list(self._points.values()) if one.module == module]:
             try:
-                addresses = _addresses(symbols, point.symbol, point.specs) if symbols else ()
+                point.addresses = _addresses(symbols, point.symbol, point.specs) if symbols else ()
             except NoFunction as error:
-                point.refused, addresses = str(error), ()
-            self.platform.place_point(point.number, addresses)
+                point.refused, point.addresses = str(error), ()
+            self.platform.place_point(point.number, point.addresses)
 
     # While a vCPU waits
 
@@ -198,12 +199,16 @@ class FunctionProbes:
         name = module_name(memory, self.layout, module)
         self._forget(number for number, (owner, _) in self._in_modules.items() if owner == name)
         functions = list(module_functions(memory, self.layout, module, name))
+
+        def is_new(address: int) -> bool:
+            return any(function.covers(address) for function in functions)
+
         # Where the init code of another module was: it is freed when it has run.
-        self._forget(
-            number
-            for number, (_, address) in self._in_modules.items()
-            if any(function.address <= address < function.address + function.size for function in functions)
-        )
+        self._forget(number for number, (_, address) in self._in_modules.items() if is_new(address))
+        for point in list(self._points.values()):  # points are added and removed by another thread
+            if point.module and any(map(is_new, point.addresses)):
+                point.addresses = ()
+                self.platform.place_point(point.number, ())
         symbols = SymbolTable((function.name, function.address, True) for function in functions)
         self._loaded[name] = symbols
         for probe in self._of_modules.get(name, ()):

@@ -69,6 +69,17 @@ def test_held_and_let_go(platform: Platform) -> None:
     assert len(told(peer, "unpoint")) == 1
 
 
+def test_code_in_the_place_of_freed_init_code_holds_nobody(platform: Platform) -> None:
+    holder, peer, _ = holder_of(platform)
+    load(peer, KVM, "kvm", {"kvm_init": (0xFFFFFFFFC0009000, 0x40)})
+    holder.arm(ArmedPoint("in", "kvm_init", "kvm", hit=2), soon())
+    assert peer.commands[-1] == f"place {number_of(peer)} ffffffffc0009000"
+    load(peer, KVM + 0x10000, "msr", {"msr_init": (0xFFFFFFFFC0001000, 0x200)})
+    assert peer.commands[-1].split()[0] != "place"
+    load(peer, KVM + 0x20000, "snd", {"snd_init": (0xFFFFFFFFC0008F00, 0x200)})
+    assert peer.commands[-1] == f"place {number_of(peer)}"
+
+
 def test_lost_stays_lost(platform: Platform) -> None:
     holder, peer, bell = holder_of(platform)
     holder.arm(ArmedPoint("in", "register_syscore"), soon())
