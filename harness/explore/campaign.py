@@ -41,6 +41,7 @@ from harness.workers import in_parallel
 
 RESULTS = "results.jsonl"
 SCENARIOS = "schedules"
+_PRELUDE = "prelude"
 
 RUNS_VARIABLE = "HARNESS_RUNS"  # harness.paths.runs_dir()
 
@@ -197,8 +198,14 @@ class Campaign:
         """
         if not self.left():
             return
-        meter = _Meter(time.monotonic())
         queue = _Queue(self, self._prelude(), first)
+        try:
+            self._work(queue, jobs)
+        finally:
+            shutil.rmtree(self.folder / _PRELUDE, ignore_errors=True)  # hundreds of megabytes
+
+    def _work(self, queue: _Queue, jobs: int) -> None:
+        meter = _Meter(time.monotonic())
         with progress.counter(" and ".join(self.plan.activities)) as show, runs_in(self.folder / "runs"):
             while queue:  # workers that found nothing to do are gone when a result brings something new
                 for index, outcome in in_parallel(_run, queue, jobs, _title):
@@ -222,7 +229,7 @@ class Campaign:
         points = [point for held in self.script.points.values() for point in held]
         if not self.engine.emulated or any(point.hit > 1 for point in points):
             return None
-        folder, path = self.folder / "prelude", self.folder / "prelude.yaml"
+        folder, path = self.folder / _PRELUDE, self.folder / f"{_PRELUDE}.yaml"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         path.write_text(self.script.prelude_text())
