@@ -13,6 +13,7 @@ from harness.bench import turns
 from harness.bench.report import Conditions, document, print_table
 from harness.bench.sections import SECTIONS
 from harness.bench.setup import Setup
+from harness.cli import options
 from harness.errors import Exit
 from harness.report.result import write_json
 
@@ -24,7 +25,7 @@ from harness.report.result import write_json
 @click.option(
     "--only", "names", multiple=True, type=click.Choice(list(SECTIONS)), help="Measure only this (repeatable)."
 )
-@click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
+@options.json_file
 def bench(rounds: int, names: tuple[str, ...], json_file: str | None) -> int:
     """Measure boots, image builds and module builds on this machine, and compare with virtme-ng.
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli import options
 from harness.deadline import Deadline
 from harness.errors import Exit
 from harness.machine.doctor import Level, Report, examine
@@ -23,7 +24,7 @@ _STYLE = {Level.OK: "green", Level.NOTE: "yellow", Level.NO: "bold red"}
 
 @click.command()
 @click.option("--engine", default="all", show_default=True, help="Try only this engine.")
-@click.option("--json", "json_file", metavar="FILE", help='Write the result as JSON too ("-": stdout).')
+@options.json_file
 def doctor(engine: str, json_file: str | None) -> int:
     """Say what this machine can do, and what to do about what it cannot.
 

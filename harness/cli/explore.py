@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from harness import progress
+from harness.cli import options
 from harness.errors import HostFault, UsageError
 from harness.explore.activities import ACTIVITIES
 from harness.explore.campaign import Campaign
@@ -28,14 +29,7 @@ _NAMES = "\n".join(f"  {activity.name:9} {activity.about}" for activity in ACTIV
 @click.argument("activities", nargs=-1, metavar="ACTIVITY ACTIVITY [ACTIVITY]")
 @click.option("--kernel", default="debian:6.12", show_default=True, metavar="K", help='Also "SPEC +MUTANT".')
 @click.option("--engine", default=AUTO, show_default=True, help="tcg-svm, tcg-vmx, kvm; auto prefers VMX.")
-@click.option(
-    "--patch",
-    "patches",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Apply a patch, mailbox or quilt series to the kernel (repeatable, in order).",
-)
+@options.patches
 @click.option(
     "--points",
     multiple=True,
@@ -54,7 +48,7 @@ _NAMES = "\n".join(f"  {activity.name:9} {activity.about}" for activity in ACTIV
 @click.option("--list", "only_list", is_flag=True, help="Record and show the points and count, and run nothing.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="The exploration's folder, which is made.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the exploration in DIR.")
-@click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
+@options.json_file
 def explore(
     activities: tuple[str, ...],
     kernel: str,

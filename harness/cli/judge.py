@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import options
 from harness.errors import worst_exit
 from harness.judge.judge import judge as judge_record
 from harness.judge.record import load_record
@@ -15,8 +16,8 @@ from harness.report.terminal import print_results, results_console
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN…")
-@click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
-@click.option("-v", "--verbose", is_flag=True, help="Show the evidence of confirmed claims as well.")
+@options.json_file
+@options.verbose
 def judge(runs: tuple[Path, ...], json_file: str | None, verbose: bool) -> int:
     """Judge saved runs again, from their folders; boots nothing.
 

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli import options
 from harness.deadline import Deadline
 from harness.kernels import BuildOptions, Kernel, kernels_in_cache, remove, resolve
 from harness.kernels.store import CorruptEntry, Entry
@@ -18,8 +19,6 @@ from harness.report.result import write_json
 _FETCH_S = 1800.0  # per kernel: a slow line has 120 MB to carry
 _BUILD_S = 3 * 3600.0  # per kernel: a distribution's configuration on a small machine
 _REMOVE_S = 60.0  # for another run to let go of it
-
-_json_option = click.option("--json", "json_file", metavar="FILE", help='Write the result as JSON too ("-": stdout).')
 
 
 @click.group()
@@ -40,7 +39,7 @@ def kernels() -> None:
 
 
 @kernels.command("list")
-@_json_option
+@options.json_file
 def list_(json_file: str | None) -> int:
     """Show the kernels in the cache, newest first."""
     entries = kernels_in_cache()
@@ -54,7 +53,7 @@ def list_(json_file: str | None) -> int:
 @kernels.command()
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC…")
 @click.option("--update", is_flag=True, help="Look for newer packages; otherwise debian:6.12 stays what it was.")
-@_json_option
+@options.json_file
 def fetch(specs: tuple[str, ...], update: bool, json_file: str | None) -> int:
     """Bring kernels into the cache.
 
@@ -72,25 +71,10 @@ def fetch(specs: tuple[str, ...], update: bool, json_file: str | None) -> int:
 
 @kernels.command()
 @click.argument("spec")
-@click.option(
-    "--patch",
-    "patches",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A patch, a mailbox or a quilt series (repeatable, in order).",
-)
-@click.option(
-    "--config",
-    "fragments",
-    multiple=True,
-    metavar="NAME",
-    help="A fragment kconfigs/NAME.config, or a path (repeatable, in order).",
-)
-@click.option(
-    "--modules-only", default="", metavar="SET", help="Rebuild only these modules of a debian: kernel: kvm."
-)
-@_json_option
+@options.patches
+@options.fragments
+@options.modules_only
+@options.json_file
 def build(
     spec: str, patches: tuple[Path, ...], fragments: tuple[str, ...], modules_only: str, json_file: str | None
 ) -> int:
@@ -109,7 +93,7 @@ def build(
 
 @kernels.command()
 @click.argument("names", nargs=-1, required=True, metavar="SPEC|KEY…")
-@_json_option
+@options.json_file
 def rm(names: tuple[str, ...], json_file: str | None) -> int:
     """Remove kernels by spec, release, or the first 4 or more digits of their key.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import options
 from harness.machine.auto import Tools
 from harness.mutants.matrix import run_matrix
 from harness.mutants.mutant import load_mutant, project_mutants
@@ -19,12 +20,7 @@ from harness.scenario.load import load_scenario, scenario_files
 @click.argument("patches", nargs=-1, type=click.Path(path_type=Path), metavar="[PATCH…]")
 @click.option("--kernel", default="debian:6.12", show_default=True, metavar="K", help="The kernel that is mutated.")
 @click.option("--scenario", "paths", multiple=True, type=click.Path(path_type=Path), help="Run only this scenario.")
-@click.option(
-    "--engine",
-    default="auto",
-    show_default=True,
-    help="tcg-svm, tcg-vmx, kvm, or auto: per scenario, the first that works here and has what it needs.",
-)
+@options.engine
 @click.option(
     "--all", "every", is_flag=True, help="Run every scenario on every mutant, not just those of its claims."
 )

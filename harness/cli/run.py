@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli import options
 from harness.errors import worst_exit
 from harness.kernels.model import BuildOptions
 from harness.machine.auto import Tools
@@ -33,24 +34,10 @@ def _at_a_time(context: click.Context, parameter: click.Parameter, value: str) -
 @click.option(
     "--kernel", "kernels", multiple=True, metavar="K", help="Run on this kernel, not the scenario's (repeatable)."
 )
-@click.option(
-    "--engine",
-    default="auto",
-    show_default=True,
-    help="tcg-svm, tcg-vmx, kvm, or auto: per scenario, the first that works here and has what it needs.",
-)
-@click.option(
-    "--patch",
-    "patches",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Apply a patch, mailbox or quilt series to the kernel (repeatable, in order).",
-)
-@click.option(
-    "--config", "fragments", multiple=True, metavar="NAME", help="Add a fragment of kconfigs/ to the build."
-)
-@click.option("--modules-only", default="", metavar="SUBSYSTEM", help="Rebuild only the modules of: kvm.")
+@options.engine
+@options.patches
+@options.fragments
+@options.modules_only
 @click.option("--cold", is_flag=True, help="Boot for every run, even where a snapshot of the booted guest would do.")
 @click.option(
     "--holds",
@@ -72,8 +59,8 @@ def _at_a_time(context: click.Context, parameter: click.Parameter, value: str) -
     callback=_at_a_time,
     help="Runs at a time; auto: one per CPU of this host, as far as there is memory.",
 )
-@click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
-@click.option("-v", "--verbose", is_flag=True, help="Show the evidence of confirmed claims as well.")
+@options.json_file
+@options.verbose
 def run(
     scenarios: tuple[Path, ...],
     kernels: tuple[str, ...],
@@ -99,16 +86,16 @@ def run(
     harness run scenarios/load.yaml --kernel git:~/linux@my-branch --config harness
     """
     loaded = [variant for path in _expanded(scenarios) for variant in load_scenario(path).variants()]
-    options = BuildOptions(patches, fragments, modules_only)
+    build = BuildOptions(patches, fragments, modules_only)
     chosen = [
-        (scenario, *kernel_of(scenario, kernel, options))
+        (scenario, *kernel_of(scenario, kernel, build))
         for scenario in loaded
         for kernel in kernels or scenario.kernels
     ]
     tools = Tools(engine)
     jobs = [
-        Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, build, cold=cold, holds=holds)
-        for scenario, kernel, build in chosen
+        Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, with_mutant, cold=cold, holds=holds)
+        for scenario, kernel, with_mutant in chosen
         for _ in range(repeat)
     ]
     results: dict[int, RunResult] = {}
