@@ -126,8 +126,12 @@ class Holds:
         return held
 
     def _other_of_actor(self, name: str) -> str:
-        """Another point of the same actor at which it is held; "" for none."""
-        own = (other for other in sorted(self._armed - {name}) if self.actors.get(other, "") == self.actors.get(name))
+        """Another point of the same actor at which it is held, and no step has waited for that; "" for none.
+
+        An actor may be of several tasks: where one is held, another can still come to the point.
+        """
+        unawaited = sorted(self._armed - {name} - self.done.keys())
+        own = (other for other in unawaited if self.actors.get(other, "") == self.actors.get(name))
         return next((other for other in own if self._by[other].held(other) is not None), "")
 
     def _require_soft(self, held: Held, mode: HoldMode) -> None:

@@ -8,14 +8,14 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import NotExercised
+from harness.errors import DeadlineExceeded, NotExercised
 from harness.guest.actions import Result
 from harness.guest.actor import Actor
 from harness.machine.machine import Machine
 from harness.machine.state import State
 from harness.probes.points import ArmedPoint, Held, Holder
 from harness.run.holders import Holders
-from harness.run.holds import Holds
+from harness.run.holds import Holds, MissedHold
 from harness.scenario.kinds import HoldMode
 
 T = TypeVar("T")
@@ -33,12 +33,13 @@ class FakeHolder:
         self.comes = held
         self.armed: dict[str, ArmedPoint] = {}
         self.gone: list[str] = []
+        self.nobody_at = ""
 
     def arm(self, point: ArmedPoint, deadline: Deadline) -> None:
         self.armed[point.name] = point
 
     def held(self, name: str) -> Held | None:
-        return self.comes if name in self.armed else None
+        return self.comes if name in self.armed and name != self.nobody_at else None
 
     def release(self, name: str, deadline: Deadline) -> None:
         self.armed.pop(name, None)
@@ -168,6 +169,19 @@ def test_who_cannot_come_any_more_is_not_waited_for(state: State, result: Result
     made = holds(FakeHolder(None))
     with pytest.raises(NotExercised, match=why):
         made.wait("p", machine(state), actor(result), SOON)
+
+
+def test_an_actor_that_is_held_elsewhere_is_not_waited_for_unless_a_step_has_waited_for_that() -> None:
+    holder = FakeHolder()
+    both = ArmedPoint("p", "f"), ArmedPoint("q", "g")
+    made = holds(holder, *both, actors={"p": "loader", "q": "loader"})
+    made.arm_for(actor(None), SOON)
+    holder.nobody_at = "q"
+    with pytest.raises(MissedHold, match="'loader' came to point 'p' without coming to 'q'"):
+        made.wait("q", machine(), actor(None), SOON)
+    made.wait("p", machine(), actor(None), SOON)
+    with pytest.raises(DeadlineExceeded):  # another task of the actor may come
+        made.wait("q", machine(), actor(None), SOON)
 
 
 def test_a_task_that_a_reset_took_was_not_released() -> None:
