@@ -28,6 +28,7 @@ from typing import Any, Literal, Self
 
 from harness.deadline import Deadline
 from harness.errors import HostFault
+from harness.platform.memory import MemoryReader
 from harness.platform.tdx import Done, Fault, Registers, TdxModule
 
 PROTOCOL = 1
@@ -38,7 +39,6 @@ _SEND_S = 10.0  # for the plugin to take what is sent; it reads in a thread of i
 _ANSWER_S = 10.0  # for its answers while it waits for ours; the plugin waits as long
 _CLOSE_S = 5.0
 _CHUNK = 32768  # bytes of guest memory in one line; the plugin takes twice as many
-_STRING = 64  # bytes that a string is read in; divides a page
 
 # What the plugin answers to a command ends with one of these.
 _LAST_WORDS = ("ok", "error", "data")
@@ -123,7 +123,7 @@ class _Answer:
 
 
 @dataclass(frozen=True)
-class GuestMemory:
+class GuestMemory(MemoryReader):
     """The guest's memory, as long as a request of the plugin is being answered."""
 
     platform: Platform
@@ -145,22 +145,6 @@ class GuestMemory:
             except CommandRefused:
                 return False
         return True
-
-    def string(self, va: int) -> str | None:
-        """The C string at a virtual address; None where nothing is mapped."""
-        raw = b""
-        while b"\0" not in raw:
-            # Never across the end of a page: the next one may not be mapped.
-            part = self.read_virtual(va + len(raw), _STRING - (va + len(raw)) % _STRING)
-            if part is None:
-                return None
-            raw += part
-        return raw.partition(b"\0")[0].decode(errors="replace")
-
-    def u64(self, va: int) -> int | None:
-        """The 64-bit number at a virtual address."""
-        raw = self.read_virtual(va, 8)
-        return None if raw is None else int(struct.unpack("<Q", raw)[0])
 
     def _read(self, verb: str, address: int, length: int) -> bytes | None:
         parts = []

@@ -18,12 +18,12 @@ from types import MappingProxyType
 
 from harness.deadline import Deadline
 from harness.errors import HostFault
+from harness.platform.memory import MemoryReader
 
 _INTERRUPT = b"\x03"
 _ESCAPE = 0x7D
 _MUST_ESCAPE = frozenset(b"#$}*")
 _MEMORY_MAX = 0x8000  # bytes in one packet; the stub takes four times as many, and two characters for each
-_STRING = 64  # bytes that a string is read in; divides a page
 _U64 = struct.Struct("<Q")
 
 SIGINT, SIGQUIT, SIGTRAP = 2, 3, 5  # what stopped: an interrupt or QMP's stop; the machine's end; a breakpoint
@@ -282,7 +282,7 @@ class GdbRemote:
 
 
 @dataclass(frozen=True)
-class StoppedMemory:
+class StoppedMemory(MemoryReader):
     """The memory of a machine that stands still, as the selected CPU sees it."""
 
     remote: GdbRemote
@@ -291,21 +291,6 @@ class StoppedMemory:
     def read_virtual(self, va: int, length: int) -> bytes | None:
         """`length` bytes; None where something of it is not mapped."""
         return self.remote.read(va, length, self.deadline)
-
-    def string(self, va: int) -> str | None:
-        """The C string at `va`."""
-        raw = b""
-        while b"\0" not in raw:
-            # Never across the end of a page: the next one may not be mapped.
-            part = self.read_virtual(va + len(raw), _STRING - (va + len(raw)) % _STRING)
-            if part is None:
-                return None
-            raw += part
-        return raw.partition(b"\0")[0].decode(errors="replace")
-
-    def u64(self, va: int) -> int | None:
-        raw = self.read_virtual(va, 8)
-        return None if raw is None else int(_U64.unpack(raw)[0])
 
 
 def _gone(why: str) -> GdbLost:
