@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from harness.errors import Exit
+from harness.guest.outcome import OK
 from harness.judge.findings import find, not_emulated, run_findings, unexpected_splats
 from harness.judge.record import RunRecord
 from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdict
 from harness.scenario.model import ClaimUse
+from harness.scenario.steps import Release
 
 
 def judge(record: RunRecord) -> Judgement:
     """Judges every claim of the record's scenario."""
+    record = _up_to_the_early_end(record)
     expectations = record.scenario.expectations_on(record.version, record.vendor)
     about_run = run_findings(record, expectations)
     blameless = bool(not_emulated(record, expectations))
@@ -25,6 +29,29 @@ def judge(record: RunRecord) -> Judgement:
         ]
         verdicts.append(_claim_verdict(use, own, about_run, record, accused, blameless))
     return Judgement(tuple(verdicts))
+
+
+def _up_to_the_early_end(record: RunRecord) -> RunRecord:
+    """A run that ended early without what happened when everybody was let go, which is no part of the scenario."""
+    if record.fault is None:
+        return record
+    by_steps = {
+        step.point
+        for step in record.scenario.steps
+        if isinstance(step, Release) and step.id in record.outcomes and record.outcomes[step.id].result == OK
+    }
+    let_go = min(
+        (
+            event.order
+            for event in record.events
+            if event.phase == "released" and event.name not in by_steps and event.order is not None
+        ),
+        default=None,
+    )
+    if let_go is None:
+        return record
+    events = (event for event in record.events if event.order is None or event.order < let_go)
+    return dataclasses.replace(record, events=tuple(events))
 
 
 def _claim_verdict(

@@ -8,7 +8,7 @@ import pytest
 
 from harness.guest.outcome import HUNG, UNFINISHED, Outcome
 from harness.judge.judge import judge
-from harness.judge.record import Hold, RunRecord
+from harness.judge.record import Fault, Hold, RunRecord
 from harness.judge.verdict import Finding, Verdict
 from harness.scenario.kinds import HoldMode
 from tests.judge.records import event, only, outcome, record
@@ -75,6 +75,20 @@ def test_held_and_released_have_their_place_in_the_order() -> None:
     late = replace(seen, events=(events[0], events[2], event(10, 0, "on")))
     assert verdict(late)[0] is Verdict.VIOLATED
     assert verdict(replace(seen, events=(events[1],)))[0] is Verdict.NOT_EXERCISED
+
+
+def test_what_happens_when_everybody_is_let_go_early_is_no_part_of_the_scenario() -> None:
+    events = [event(5, 1, "in-window", "held"), event(6, 1, "in-window", "released"), event(7, 1, "on")]
+    missed = Fault("MissedHold", 4, "nobody came to point 'later'")
+    released = replace(
+        run("  - never: on\n"), events=tuple(events), fault=missed, by_platform=frozenset({"in-window"})
+    )
+    assert verdict(released)[0] is Verdict.VIOLATED  # a step let it go
+    by_harness = {name: one for name, one in released.outcomes.items() if name != "release"}
+    assert verdict(replace(released, outcomes=by_harness))[0] is Verdict.NOT_EXERCISED
+    before = (*events[:1], replace(events[2], seq=5), *events[1:2])
+    assert verdict(replace(released, outcomes=by_harness, events=before))[0] is Verdict.VIOLATED
+    assert verdict(replace(released, fault=None))[0] is Verdict.VIOLATED
 
 
 @pytest.mark.parametrize(
