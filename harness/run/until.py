@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.deadline import Deadline
 from harness.guest.session import Session
+from harness.observe.sample import Sample
 from harness.observe.sampler import take_sample
 from harness.probes.event import Event, same_value
 from harness.run.events import EventLog
@@ -37,11 +38,12 @@ def condition(step: Until, session: Session, log: EventLog, since: Moment, deadl
         pattern = re.compile(step.dmesg)
         return lambda: machine.console.find(pattern, since.console) is not None
 
-    def as_wanted() -> bool:
-        sample = take_sample(step.id, session, deadline)
-        return all(same_value(sample.lookup(path), value) for path, value in step.state.items())
+    return lambda: _has(take_sample(step.id, session, deadline), step.state)
 
-    return as_wanted
+
+def _has(sample: Sample, wanted: Mapping[str, str | int]) -> bool:
+    """Whether a sample has these values; what could not be asked for is not absent."""
+    return all(sample.answers(path) and same_value(sample.lookup(path), value) for path, value in wanted.items())
 
 
 def _enough(events: list[Event], selector: Selector, count: int, online: tuple[int, ...]) -> bool:

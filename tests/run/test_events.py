@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from harness.observe.sample import ABSENT, Sample
 from harness.run.events import EventLog
-from harness.run.until import _enough
+from harness.run.until import _enough, _has
 from harness.scenario.kinds import Selector
 
 TRACE = """\
@@ -54,3 +55,10 @@ def test_enough_is_so_many_and_on_every_cpu_where_asked(tmp_path: Path) -> None:
     assert _enough(events, Selector.parse("kvm_online_cpu@each"), 1, (0, 1))
     assert not _enough(events, Selector.parse("kvm_online_cpu@each"), 1, (0, 1, 2))
     assert _enough(events, Selector.parse("in-window"), 1, ())
+
+
+def test_a_guest_that_cannot_be_asked_lacks_nothing() -> None:
+    wanted: dict[str, str | int] = {"modules.kvm": ABSENT}
+    assert not _has(Sample("s", 1, {}, {}, ()), wanted)
+    assert _has(Sample("s", 1, {}, {}, (), guest={"modules": {}}), wanted)
+    assert not _has(Sample("s", 1, {}, {}, (), guest={"modules": {"kvm": {"refcnt": 0}}}), wanted)
