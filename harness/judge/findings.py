@@ -516,6 +516,12 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
     findings += [
         _unseen(f"the scenario asks for a fault that did not happen: {fault}") for fault in record.idle_faults
     ]
+    begun = Counter(event.name for event in record.events if event.phase == "begin" and event.name != BOOT)
+    findings += [
+        _unseen(f"{name!r} was begun {count} times: the connection to the guest broke when it had begun")
+        for name, count in begun.items()
+        if count > 1
+    ]
     findings += [
         _unseen(f"the machine reset during {name!r}, and the kernel had not said that it restarts: a triple fault?")
         for name in _silent_resets(record)

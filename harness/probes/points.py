@@ -5,7 +5,8 @@ Two holders can do it: QEMU's plugin on an engine with the emulated platform, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.deadline import Deadline
@@ -42,6 +43,7 @@ class Held:
     pid: int
     preempt_count: int  # without the bit that says "no reschedule needed"
     interrupts: bool  # EFLAGS.IF
+    at: float = field(default_factory=time.monotonic, compare=False)  # the host's monotonic time
 
     @property
     def preemptible(self) -> bool:

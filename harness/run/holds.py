@@ -60,7 +60,6 @@ class Hold:
     mode: HoldMode
     symbol: str
     holder: str
-    at: float = field(default_factory=time.monotonic)
     ended: float | None = None
     end: str = ""  # released, lost, end of run
 
@@ -120,10 +119,13 @@ class Holds:
             return held
 
         held = machine.watch(look, deadline)
-        point = self.points[name]
-        self.done[name] = Hold(held, point.mode, point.symbol, holder.name)
-        self._require_soft(held, point.mode)
+        self._note(name, held)
+        self._require_soft(held, self.points[name].mode)
         return held
+
+    def _note(self, name: str, held: Held) -> None:
+        point = self.points[name]
+        self.done.setdefault(name, Hold(held, point.mode, point.symbol, self._by[name].name))
 
     def _other_of_actor(self, name: str) -> str:
         """Another point of the same actor at which it is held, and no step has waited for that; "" for none.
@@ -163,12 +165,14 @@ class Holds:
     def release_all(self, end: str, deadline: Deadline) -> list[Held]:
         """Lets everybody go; returns who was held."""
         self.notice_lost()
-        active = list(self.active.values())
+        active = self.active
+        for name, held in active.items():  # also who came to a point that no step has waited for yet
+            self._note(name, held)
         for name in sorted(self._armed):
             self._by[name].release(name, deadline)
             self._finish(name, end)
         self._armed.clear()
-        return active
+        return list(active.values())
 
     def forget_actors(self, deadline: Deadline) -> None:
         """After a boot: its tasks are no more, and their pids will be others'."""
@@ -239,7 +243,7 @@ class Holds:
                 "preempt_count": hold.held.preempt_count,
                 "interrupts": hold.held.interrupts,
                 "preemptible": hold.held.preemptible,
-                "at": round(hold.at - self._began, 3),
+                "at": round(hold.held.at - self._began, 3),
                 "ended": None if hold.ended is None else round(hold.ended - self._began, 3),
                 "end": hold.end,
                 "lines": _lines(machine, hold),
@@ -251,5 +255,5 @@ class Holds:
 def _lines(machine: Machine | None, hold: Hold) -> list[int]:
     lines = machine.console.lines() if machine is not None else []
     last = (hold.ended or time.monotonic()) + _ECHO_S
-    heard = [line.number for line in lines if hold.at <= line.at <= last]
+    heard = [line.number for line in lines if hold.held.at <= line.at <= last]
     return [heard[0], heard[-1] + 1] if heard else [len(lines), len(lines)]

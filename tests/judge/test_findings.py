@@ -279,6 +279,13 @@ def test_a_triple_fault_does_not_pass_for_the_reset_that_was_asked_for(console: 
     assert only(judge(run).claims).verdict is expected
 
 
+def test_a_command_that_was_begun_twice_is_not_what_was_asked_for() -> None:
+    run = record(NEVER, [*LOAD, event(91, 0, "load", "begin"), event(95, 0, "load", "end")])
+    verdict = only(judge(run).claims)
+    assert verdict.verdict is Verdict.NOT_EXERCISED
+    assert "'load' was begun 2 times" in verdict.findings[-1].text
+
+
 def test_a_stall_explains_no_taint_but_that_of_a_lockup() -> None:
     lockup = "[ 9.1] watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [guestctl:172]\n"
     told = [found.text for found in only(judge(_tainted(0x4200, lockup)).claims).findings]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -11,6 +12,7 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, NotExercised
 from harness.guest.actions import Result
 from harness.guest.actor import Actor
+from harness.machine.console import Line
 from harness.machine.machine import Machine
 from harness.machine.state import State
 from harness.probes.points import ArmedPoint, Held, Holder
@@ -171,6 +173,15 @@ def test_who_cannot_come_any_more_is_not_waited_for(state: State, result: Result
         made.wait("p", machine(state), actor(result), SOON)
 
 
+def test_a_hold_is_heard_on_the_console_from_its_begin_on_whenever_a_step_waits_for_it() -> None:
+    made = holds(FakeHolder(replace(AT_CALL, at=100.0)))
+    made.wait("p", machine(), None, SOON)
+    lines = [Line(number, at, "") for number, at in enumerate((99.0, 101.0, 150.0))]
+    console = type("Console", (), {"lines": lambda self: lines})()
+    (told,) = made.to_json(cast("Machine", type("Machine", (), {"console": console})()))
+    assert told["lines"] == [1, 3]
+
+
 def test_an_actor_that_is_held_elsewhere_is_not_waited_for_unless_a_step_has_waited_for_that() -> None:
     holder = FakeHolder()
     both = ArmedPoint("p", "f"), ArmedPoint("q", "g")
@@ -206,7 +217,8 @@ def test_everybody_is_let_go_at_the_end() -> None:
     made = holds(holder, ArmedPoint("p", "f"), ArmedPoint("q", "g"))
     made.wait("p", machine(), None, SOON)
     assert [held.point for held in made.release_all("end of run", SOON)] == ["p", "p"]
-    assert holder.armed == {} and _told(made)[0]["end"] == "end of run"
+    assert holder.armed == {}
+    assert [(hold["point"], hold["end"]) for hold in _told(made)] == [("p", "end of run"), ("q", "end of run")]
     made.close()
     assert _told(made)[0]["end"] == "end of run"
 
