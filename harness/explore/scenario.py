@@ -18,6 +18,8 @@ from harness.explore.schedules import Schedule, blocks
 # An activity comes to its next point in 0.1 to 1 s under TCG, on a host that does nothing else. One that is blocked
 # costs all of this, but each place only once.
 _HOLD_S = "30s"
+# A first point nobody is in the way of; a load takes 0.5 s, and on a host with a load of 25 half a minute.
+_FIRST_S = "2min"
 
 Points = Mapping[str, Sequence[SyncPoint]]
 Places = Callable[[Schedule], Mapping[str, int]]  # where all stand after some letters: `Lessons.positions`
@@ -79,7 +81,7 @@ def recording_text(activity: Activity, points: Sequence[SyncPoint], kernel: str,
 
 
 def _run_through(activity: Activity) -> list[Json]:
-    return [{"start": activity.name}, {"until": activity.ends or f"{activity.name}.exit"}]
+    return [{"start": activity.name}, {"until": activity.ends or f"{activity.name}.exit", "within": _FIRST_S}]
 
 
 def point_id(activity: str, number: int) -> str:
@@ -223,7 +225,7 @@ class _Writer:
         yield from ((step, "") for step in set_up(self.cast.activities))
         for name in self.cast.names:
             yield {"start": name}, ""
-            yield _hold(name, 1), f"{name} is held {self.script.points[name][0].meaning}"
+            yield {**_hold(name, 1), "within": _FIRST_S}, f"{name} is held {self.script.points[name][0].meaning}"
 
     def steps(self) -> Iterator[tuple[Json, str]]:
         """All steps."""
@@ -232,7 +234,7 @@ class _Writer:
             name = begun[-1]
             yield {"release": point_id(name, self.before(begun))}, ""
             if self.is_end(begun):
-                yield {"until": self.cast[name].ends or f"{name}.exit"}, ""
+                yield {"until": self.cast[name].ends or f"{name}.exit", "within": _FIRST_S}, ""
             else:
                 number = self.after(begun)
                 yield _hold(name, number), f"{name} is held {self.script.points[name][number - 1].meaning}"
