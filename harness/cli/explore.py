@@ -75,7 +75,7 @@ def explore(
     harness explore load reboot --kernel debian:6.12 -j2
     harness explore vm reboot --kernel debian:6.1
     harness explore load reboot --kernel "debian:6.12 +check-before-register" --first
-    harness explore load offline --patch series.mbox --points offline=cpus_write_lock,takedown_cpu
+    harness explore load offline --patch series.mbox --points offline=takedown_cpu,cpuhp_kick_ap
     harness explore --resume explore/20261123T050000-load-reboot-debian-6.12
     """
     if resume is not None:

@@ -42,6 +42,7 @@ class SyncPoint:
     touches: frozenset[str] = frozenset({EVERYTHING})
     hit: int = 1
     task: str = ""  # another task than the actor's does this: a CPU's hotplug thread
+    anyone: bool = False  # a task whose name nobody knows before does it: a kworker
     beside: frozenset[str] = frozenset()  # worth a hold beside these activities only; empty: beside any
     telling: bool = False  # one of the few that are worth it among three activities, too
     kernels: KernelRange = field(default_factory=KernelRange)
@@ -265,16 +266,18 @@ _ALL = (
         cpu=2,
         needs=("lazy module", "vm"),
     ),
+    # Since 6.7 a CPU is taken offline by a kworker, for which the writer of `online` waits (kernel/cpu.c,
+    # cpu_down_maps_locked()). cpus_write_lock() itself is inlined; nobody else takes such a lock for writing meanwhile.
     Activity(
         "offline",
         "CPU 3 goes offline",
         {"offline": 3},
         "guestctl",
         (
-            SyncPoint("cpus_write_lock", "before the hotplug lock is taken", telling=True),
-            SyncPoint("cpus_write_lock", "with the hotplug lock", "return", telling=True),
+            SyncPoint("percpu_down_write", "before the hotplug lock is taken", telling=True, anyone=True),
+            SyncPoint("percpu_down_write", "with the hotplug lock", "return", telling=True, anyone=True),
             SyncPoint("kvm_offline_cpu", "before KVM's callback on the CPU", task="cpuhp/3", kernels=_NEW),
-            SyncPoint("cpus_write_unlock", "before the hotplug lock is given back"),
+            SyncPoint("percpu_up_write", "before the hotplug lock is given back", anyone=True),
         ),
         cpu=0,
         beside=dict.fromkeys(("reboot", "poweroff", "suspend"), ("EBUSY",)),
@@ -286,10 +289,10 @@ _ALL = (
         {"online": 2},
         "guestctl",
         (
-            SyncPoint("cpus_write_lock", "before the hotplug lock is taken", telling=True),
-            SyncPoint("cpus_write_lock", "with the hotplug lock", "return", telling=True),
+            SyncPoint("percpu_down_write", "before the hotplug lock is taken", telling=True),
+            SyncPoint("percpu_down_write", "with the hotplug lock", "return", telling=True),
             SyncPoint("kvm_online_cpu", "before KVM's callback on the CPU", task="cpuhp/2", kernels=_NEW),
-            SyncPoint("cpus_write_unlock", "before the hotplug lock is given back"),
+            SyncPoint("percpu_up_write", "before the hotplug lock is given back"),
         ),
         cpu=0,
         needs=("cpu 2 offline",),

@@ -53,7 +53,9 @@ def _visits(point: SyncPoint, activity: Activity, record: RunRecord) -> list[tup
 
 
 def _is_at(point: SyncPoint, activity: Activity, event: Event) -> bool:
-    return (event.name, event.phase, event.task) == (point.function, point.phase, point.task or activity.task)
+    if (event.name, event.phase) != (point.function, point.phase):
+        return False
+    return point.anyone or event.task == (point.task or activity.task)
 
 
 def parse_points(text: str) -> tuple[str, tuple[SyncPoint, ...]]:

@@ -318,7 +318,7 @@ def _actor(activity: Activity) -> Json:
 
 
 def _point(name: str, point: SyncPoint) -> Json:
-    whose = {"task": point.task} if point.task else {"actor": name}
+    whose = {} if point.anyone else {"task": point.task} if point.task else {"actor": name}
     more: Json = {"phase": point.phase} if point.phase != "call" else {}
     if point.hit > 1:
         more["hit"] = point.hit
