@@ -139,7 +139,10 @@ def test_the_emulated_platform_traces_functions_and_the_kernel_its_steps(qemu: Q
     enter = names.index("cpuhp_enter")
     assert names[enter : enter + 2] == ["cpuhp_enter", "kvm_online_cpu"]
     assert names.index("vendor_enable") < names.index("vmxon")
-    assert [event.seq for event in record.events] == list(range(1, len(record.events) + 1))
+    # CPUs in real mode have no clock: where no function of the boot is traced, nothing tells when they were started.
+    ordered = [event for event in record.events if event.seq is not None]
+    assert {event.name for event in record.events if event.seq is None} <= {"sipi"}
+    assert [event.seq for event in ordered] == list(range(1, len(ordered) + 1))
 
 
 UP_TO_THE_RESET = """\
@@ -245,24 +248,13 @@ def test_a_splat_violates_unless_it_is_expected(tmp_path: Path, engine: Engine, 
     assert judge(load_record(result.folder)).exit is Exit.CONFIRMED
 
 
-@pytest.mark.parametrize(
-    ("head", "body", "reason"),
-    [
-        ("machine: {virt: vmx}\n", "", "needs VMX"),
-        (
-            "actors: {load: {load: kvm_vendor}}\npoints: {window: {function: register_syscore, actor: load}}\n",
-            "  - start: load\n  - hold: window\n  - release: window\n",
-            "holds tasks at points",
-        ),
-    ],
-)
 def test_what_the_engine_cannot_do_is_not_exercised_and_nothing_boots(
-    tmp_path: Path, engine: Engine, qemu: Qemu, head: str, body: str, reason: str
+    tmp_path: Path, engine: Engine, qemu: Qemu
 ) -> None:
-    text = f"steps:\n{body}  - load: kvm_vendor\n    id: last\nexpect:\n  - exit: {{last: OK}}\n"
-    result = run(scenario_file(tmp_path, text, head), K612, engine, qemu)
+    text = "steps:\n  - load: kvm_vendor\n    id: last\nexpect:\n  - exit: {last: OK}\n"
+    result = run(scenario_file(tmp_path, text, "machine: {virt: vmx}\n"), K612, engine, qemu)
     assert result.exit is Exit.NOT_EXERCISED
-    assert reason in result.fault
+    assert "needs VMX" in result.fault
     assert not (result.folder / "console.log").exists()
 
 
