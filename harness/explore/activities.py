@@ -267,7 +267,7 @@ _ALL = (
         needs=("lazy module", "vm"),
     ),
     # Since 6.7 a CPU is taken offline by a kworker, for which the writer of `online` waits (kernel/cpu.c,
-    # cpu_down_maps_locked()). cpus_write_lock() itself is inlined; nobody else takes such a lock for writing meanwhile.
+    # cpu_down_maps_locked()). cpus_write_lock() itself is inlined; nobody else takes such a lock for writing then.
     Activity(
         "offline",
         "CPU 3 goes offline",
