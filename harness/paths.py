@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import platformdirs
@@ -19,3 +21,23 @@ def cache_dir() -> Path:
 def runs_dir() -> Path:
     """Folder that run folders are made in: $HARNESS_RUNS, else ./runs."""
     return Path(os.environ.get("HARNESS_RUNS", "runs"))
+
+
+def runs_in(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Run folders are made in `folder` during the block, also by processes that it starts."""
+    return environment({"HARNESS_RUNS": str(folder)})
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables of the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

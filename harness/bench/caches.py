@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness import paths
@@ -25,20 +24,5 @@ def borrowed_cache(scratch: Path, shared: Sequence[str]) -> Iterator[Path]:
             link = cache / source.relative_to(own)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(source)
-        with environment({"HARNESS_CACHE": str(cache), "CCACHE_DIR": str(cache / "ccache")}):
+        with paths.environment({"HARNESS_CACHE": str(cache), "CCACHE_DIR": str(cache / "ccache")}):
             yield cache
-
-
-@contextlib.contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables of the block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.bench.caches import environment
 from harness.bench.setup import KERNEL, Setup
 from harness.deadline import Deadline
 from harness.errors import Exit, HostFault
 from harness.guest.boot import GuestPlan, restored
 from harness.machine.argv import MachineSpec
 from harness.machine.engine import Engine, by_name
-from harness.paths import PROJECT
+from harness.paths import PROJECT, runs_in
 from harness.probes.kallsyms import symbol_table
 from harness.run import Job, run_job
 from harness.run.warm import warm_guest
@@ -51,7 +50,7 @@ class ScenarioRun:
         job = Job(load_scenario(_SCENARIOS / self.scenario), self.kernel, engine, self.setup.qemu, cold=self.cold)
         with (
             tempfile.TemporaryDirectory(dir=self.setup.scratch) as folder,
-            environment({"HARNESS_RUNS": folder}),
+            runs_in(Path(folder)),
         ):
             begin = time.monotonic()
             result = run_job(job)

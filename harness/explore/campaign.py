@@ -7,12 +7,10 @@ and `results.jsonl` has a line for each schedule that was run, written when its 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +32,7 @@ from harness.kernels.model import KernelVersion
 from harness.machine.engine import Engine
 from harness.machine.toolchain import Qemu
 from harness.mutants.named import named_kernel
+from harness.paths import runs_in
 from harness.run import Job, run_job
 from harness.run.prelude import PRELUDE
 from harness.scenario.load import load_scenario
@@ -42,8 +41,6 @@ from harness.workers import in_parallel
 RESULTS = "results.jsonl"
 SCENARIOS = "schedules"
 _PRELUDE = "prelude"
-
-RUNS_VARIABLE = "HARNESS_RUNS"  # harness.paths.runs_dir()
 
 _PREPARE_S = 1800.0
 _MOST = 5000  # interleavings, which is an hour at 80 a minute
@@ -351,16 +348,3 @@ def _title(task: _Task) -> str:
 def _run(task: _Task) -> Ran:
     """One schedule, in a worker."""
     return ran(task.schedule, run_job(task.job), task.aims, task.segments)
-
-
-@contextmanager
-def runs_in(folder: Path) -> Iterator[None]:
-    """Run folders are made in `folder` meanwhile."""
-    before = os.environ.get(RUNS_VARIABLE)
-    os.environ[RUNS_VARIABLE] = str(folder)
-    try:
-        yield
-    finally:
-        os.environ.pop(RUNS_VARIABLE)
-        if before is not None:
-            os.environ[RUNS_VARIABLE] = before
