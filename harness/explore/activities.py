@@ -159,6 +159,21 @@ def _going_down(first: str, last: str, end: str) -> tuple[SyncPoint, ...]:
     )
 
 
+def _plugging(callback: str, thread: str, by_kworker: bool = False) -> tuple[SyncPoint, ...]:
+    """A CPU that goes or comes; `callback` is KVM's, which the CPU's own hotplug thread calls.
+
+    Since 6.7 a CPU is taken offline by a kworker, for which the writer of `online` waits (kernel/cpu.c,
+    cpu_down_maps_locked()). cpus_write_lock() itself is inlined; nobody else takes such a lock for writing then.
+    """
+    lock = "percpu_down_write"
+    return (
+        SyncPoint(lock, "before the hotplug lock is taken", telling=True, anyone=by_kworker),
+        SyncPoint(lock, "with the hotplug lock", "return", telling=True, anyone=by_kworker),
+        SyncPoint(callback, "before KVM's callback on the CPU", task=thread, kernels=_NEW),
+        SyncPoint("percpu_up_write", "before the hotplug lock is given back", anyone=by_kworker),
+    )
+
+
 _SHUTS_DOWN = ("reboot", "poweroff")
 _REFUSED_AT_SHUTDOWN = dict.fromkeys(_SHUTS_DOWN, ("EBUSY",))
 
@@ -266,19 +281,12 @@ _ALL = (
         cpu=2,
         needs=("lazy module", "vm"),
     ),
-    # Since 6.7 a CPU is taken offline by a kworker, for which the writer of `online` waits (kernel/cpu.c,
-    # cpu_down_maps_locked()). cpus_write_lock() itself is inlined; nobody else takes such a lock for writing then.
     Activity(
         "offline",
         "CPU 3 goes offline",
         {"offline": 3},
         "guestctl",
-        (
-            SyncPoint("percpu_down_write", "before the hotplug lock is taken", telling=True, anyone=True),
-            SyncPoint("percpu_down_write", "with the hotplug lock", "return", telling=True, anyone=True),
-            SyncPoint("kvm_offline_cpu", "before KVM's callback on the CPU", task="cpuhp/3", kernels=_NEW),
-            SyncPoint("percpu_up_write", "before the hotplug lock is given back", anyone=True),
-        ),
+        _plugging("kvm_offline_cpu", "cpuhp/3", by_kworker=True),
         cpu=0,
         beside=dict.fromkeys(("reboot", "poweroff", "suspend"), ("EBUSY",)),
         undo=({"online": 3, "id": "back"},),
@@ -288,12 +296,7 @@ _ALL = (
         "CPU 2 comes back online",
         {"online": 2},
         "guestctl",
-        (
-            SyncPoint("percpu_down_write", "before the hotplug lock is taken", telling=True),
-            SyncPoint("percpu_down_write", "with the hotplug lock", "return", telling=True),
-            SyncPoint("kvm_online_cpu", "before KVM's callback on the CPU", task="cpuhp/2", kernels=_NEW),
-            SyncPoint("percpu_up_write", "before the hotplug lock is given back"),
-        ),
+        _plugging("kvm_online_cpu", "cpuhp/2"),
         cpu=0,
         needs=("cpu 2 offline",),
         beside=dict.fromkeys(("reboot", "poweroff", "suspend"), ("EBUSY",)),
