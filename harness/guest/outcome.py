@@ -13,6 +13,8 @@ __all__ = ["AWAY", "FAILED", "HUNG", "OK", "UNFINISHED", "Outcome"]
 OK = "OK"
 FAILED = "FAILED"  # a command's exit status that is no errno
 
+STEPS_LOG = "steps.jsonl"  # in a run's folder: an outcome per line
+
 
 @dataclass(frozen=True)
 class Outcome:

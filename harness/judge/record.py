@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.guest.outcome import Outcome
+from harness.guest.outcome import STEPS_LOG, Outcome
 from harness.observe.console_log import ConsoleLog
 from harness.observe.sample import Sample
 from harness.probes.event import Event
@@ -108,7 +108,7 @@ def load_record(folder: Path) -> RunRecord:
         armed=tuple(run["armed"]),
         events=tuple(Event.from_json(line) for line in _jsonl(folder / "events.jsonl")),
         samples={line["name"]: Sample.from_json(line) for line in _jsonl(folder / "samples.jsonl")},
-        outcomes={line["id"]: Outcome.from_json(line) for line in _jsonl(folder / "steps.jsonl")},
+        outcomes={line["id"]: Outcome.from_json(line) for line in _jsonl(folder / STEPS_LOG)},
         console=ConsoleLog.parse(_text(folder / "console.log")),
         lost={int(boot): count for boot, count in run["lost"].items()},
         complete=frozenset(run["complete"]),

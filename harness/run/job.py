@@ -20,6 +20,7 @@ from harness.errors import Exit, HarnessError, HostFault, NotExercised, UsageErr
 from harness.folder import RunFolder
 from harness.guest.actions import EXTRA_MODULES
 from harness.guest.boot import INITRAMFS, GuestPlan, fresh, restored
+from harness.guest.outcome import STEPS_LOG
 from harness.guest.session import Session
 from harness.images.keys import copy_keys
 from harness.judge.judge import judge
@@ -48,7 +49,6 @@ from harness.run.events import EventLog
 from harness.run.holders import Holders, HoldsChoice
 from harness.run.holds import CMDLINE as HOLDS_CMDLINE
 from harness.run.holds import Holds, MissedHold
-from harness.run.prelude import STEPS as STEPS_LOG
 from harness.run.prelude import Prelude, Started
 from harness.run.requirements import (
     armed_points,

@@ -16,7 +16,6 @@ from typing import Any
 from harness.errors import HostFault
 
 PRELUDE = "prelude.json"
-STEPS = "steps.jsonl"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from harness.folder import RunFolder
 from harness.guest.actions import Result, perform
 from harness.guest.actor import Actor
 from harness.guest.hang import StepHung, held_or_hung, hung_below, why_hung
-from harness.guest.outcome import HUNG, UNFINISHED, Outcome
+from harness.guest.outcome import HUNG, STEPS_LOG, UNFINISHED, Outcome
 from harness.guest.session import Session
 from harness.guest.tasks import Task, asleep, below, blocked_by_console, leaves, look, look_twice
 from harness.machine.ending import EndingKind, GuestEnded
@@ -162,7 +162,7 @@ class Steps:
             outcome = Outcome(
                 step.id, step.kind, boot, result.value, time.monotonic() - begin, online, result.detail, console
             )
-            self.folder.append("steps.jsonl", outcome.to_json())
+            self.folder.append(STEPS_LOG, outcome.to_json())
         self._look_at_an_end(deadline)
 
     def _look_at_an_end(self, deadline: Deadline) -> None:
@@ -327,7 +327,7 @@ class Steps:
         if isinstance(actor.step, Kexec):
             self._after_kexec(jumped=result == Result())
         self._over.append(actor)
-        self.folder.append("steps.jsonl", actor.outcome(result, stacks).to_json())
+        self.folder.append(STEPS_LOG, actor.outcome(result, stacks).to_json())
 
     def _after_kexec(self, jumped: bool) -> None:
         machine = self.session.machine
