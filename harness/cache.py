@@ -23,6 +23,10 @@ _NEXT_TO_NOTHING = 4 << 20  # bytes; no kernel, header package or object directo
 _PATIENCE_S = 2.0  # a wait longer than this is worth a line on the display
 
 
+class DiskFull(HostFault):
+    """No space is left where something has to be written."""
+
+
 @contextlib.contextmanager
 def locked(path: Path, deadline: Deadline) -> Iterator[None]:
     """Holds the lock file `path` (made when missing) against other processes and threads.
@@ -49,7 +53,7 @@ def locked(path: Path, deadline: Deadline) -> Iterator[None]:
 def staged_dir(dest: Path) -> Iterator[Path]:
     """An empty directory beside `dest` that becomes `dest` when the block succeeds and vanishes when it fails.
 
-    What stood at `dest` before is replaced, and stays as it was on a failure. Raises HostFault when the disk is full.
+    What stood at `dest` before is replaced, and stays as it was on a failure. Raises DiskFull.
     """
     with disk_full_is_a_host_fault(dest.parent):
         dest.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +70,7 @@ def staged_dir(dest: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def disk_full_is_a_host_fault(where: Path) -> Iterator[None]:
-    """Turns what goes wrong on a full disk into a HostFault that names the file system of `where`.
+    """Turns what goes wrong on a full disk into DiskFull, which names the file system of `where`.
 
     Programs report it in words of their own ("unable to write file", "does not compile"), so their failures count
     as it when next to nothing is free.
@@ -76,15 +80,16 @@ def disk_full_is_a_host_fault(where: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise _disk_full(str(error), where) from error
+        raise disk_full(str(error), where) from error
     except HarnessError as error:
         if isinstance(error, DeadlineExceeded) or shutil.disk_usage(_existing(where)).free > _NEXT_TO_NOTHING:
             raise
-        raise _disk_full(str(error), where) from error
+        raise disk_full(str(error), where) from error
 
 
-def _disk_full(evidence: str, where: Path) -> HostFault:
-    return HostFault(
+def disk_full(evidence: str, where: Path) -> DiskFull:
+    """The fault to raise for the file system of `where`."""
+    return DiskFull(
         f"the disk is full: {where}",
         hint="free some space, remove kernels with `harness kernels rm`, or set $HARNESS_CACHE to a larger disk",
         evidence=evidence,

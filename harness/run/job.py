@@ -75,7 +75,7 @@ _CRASH_MEMORY = "crashkernel=160M"
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be run. `label` names the kernel in tables: its spec and what was done to it.
+    """What is to be run. `label` names the kernel in tables: `name`, else its spec and what was done to it.
 
     `cold` boots even where the run could go on from a snapshot. `keep` is an existing folder in which the run keeps
     itself as a prelude after its last step, `prelude` one in which another run has, whose steps were the first of
@@ -91,10 +91,11 @@ class Job:
     cold: bool = False
     keep: Path | None = None
     prelude: Path | None = None
+    name: str = ""
 
     @property
     def label(self) -> str:
-        return " +".join([self.kernel, *(patch.stem for patch in self.options.patches)])
+        return self.name or " +".join([self.kernel, *(patch.stem for patch in self.options.patches)])
 
 
 def run_job(job: Job) -> RunResult:
