@@ -49,7 +49,7 @@ def reference_claims(path: Path = REFERENCE_CLAIMS) -> Mapping[str, Claim]:
     faults = Faults(document)
     if not isinstance(document.data, list):
         raise document.error((), "claims.yaml must be a list of claims")
-    claims = [_build(Claim, item, (index,), faults) for index, item in enumerate(document.data)]
+    claims = [build_model(Claim, item, (index,), faults) for index, item in enumerate(document.data)]
     faults.raise_if_any()
     return {claim.id: claim for claim in claims if claim is not None}
 
@@ -86,7 +86,7 @@ def _assemble(document: Document, data: dict[str, Any], faults: Faults) -> Scena
     sections = {
         "claims": [_claim(item, ("claims", i), faults) for i, item in _items(data, "claims", faults)],
         "kernels": [str(item) for _, item in _items(data, "kernels", faults)],
-        "machine": _build(MachineSection, data.get("machine", {}), ("machine",), faults),
+        "machine": build_model(MachineSection, data.get("machine", {}), ("machine",), faults),
         "trace": [_probe(item, ("trace", i), faults) for i, item in _items(data, "trace", faults)],
         "actors": {
             name: _keyed(
@@ -95,7 +95,8 @@ def _assemble(document: Document, data: dict[str, Any], faults: Faults) -> Scena
             for name, item in _entries(data, "actors", faults)
         },
         "points": {
-            name: _build(Point, item, ("points", name), faults) for name, item in _entries(data, "points", faults)
+            name: build_model(Point, item, ("points", name), faults)
+            for name, item in _entries(data, "points", faults)
         },
         "steps": _with_ids(
             [
@@ -111,7 +112,7 @@ def _assemble(document: Document, data: dict[str, Any], faults: Faults) -> Scena
     }
     faults.raise_if_any()
     head = {"path": document.path, "title": data["title"], "about": data.get("about", "")}
-    scenario = _build(Scenario, head | sections, (), faults)
+    scenario = build_model(Scenario, head | sections, (), faults)
     faults.raise_if_any()
     assert scenario is not None
     return scenario
@@ -133,7 +134,7 @@ def _entries(data: dict[str, Any], key: str, faults: Faults) -> list[tuple[str, 
     return []
 
 
-def _build(model: type[Model], data: Any, location: Location, faults: Faults) -> Model | None:
+def build_model(model: type[Model], data: Any, location: Location, faults: Faults) -> Model | None:
     """Validates `data`; on errors adds a fault for each, at its line, and returns None."""
     try:
         return model.model_validate(data)
@@ -262,18 +263,18 @@ def _claim(item: Any, location: Location, faults: Faults) -> ClaimUse | None:
         return None
     use = {key: value for key, value in fields.items() if key in ("known", "since", "fixed_by", "means")}
     own = {key: value for key, value in fields.items() if key not in use}
-    claim = _build(Claim, own, location, faults) if len(own) > 1 else reference_claims().get(str(own["id"]))
+    claim = build_model(Claim, own, location, faults) if len(own) > 1 else reference_claims().get(str(own["id"]))
     if claim is None and len(own) == 1:
         faults.add(location, f"unknown claim {own['id']!r}", closest(str(own["id"]), reference_claims()))
     if claim is None:
         return None
-    return _build(ClaimUse, {"claim": claim, **use}, location, faults)
+    return build_model(ClaimUse, {"claim": claim, **use}, location, faults)
 
 
 def _probe(item: Any, location: Location, faults: Faults) -> Probe | None:
     if isinstance(item, str):
         item = {"tracepoint" if ":" in item else "function": item}
-    probe = _build(Probe, item, location, faults)
+    probe = build_model(Probe, item, location, faults)
     if probe is not None and bool(probe.function) == bool(probe.tracepoint):
         faults.add(location, "a trace entry names either a function or a tracepoint (group:name)")
     return probe
