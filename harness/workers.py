@@ -47,16 +47,25 @@ class _Worker(Generic[Task, Result]):
             self.pipe.send(task)
 
 
+def _nobody_asks(index: int) -> None:
+    pass
+
+
 def in_parallel(
-    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, name: Callable[[Task], str]
+    work: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: int,
+    name: Callable[[Task], str],
+    given: Callable[[int], None] = _nobody_asks,
 ) -> Iterator[tuple[int, Result | HarnessError]]:
     """Does `work` for each of `tasks`, `workers` at a time; yields index and outcome as they come to their end.
 
     `work` is a function of a module; tasks and results must be picklable. What `work` raises is the outcome if it is
     a HarnessError; anything else, and a crash of its process, becomes a HostFault of that task alone. Its notes are
-    shown with the task's `name`. No worker is left when the iterator ends, is closed or is interrupted.
+    shown with the task's `name`. `given` is told the index of each task before a worker gets it. No worker is left
+    when the iterator ends, is closed or is interrupted.
     """
-    team = _Team(work, tasks, name)
+    team = _Team(work, tasks, name, given)
     try:
         yield from team.outcomes(min(workers, len(tasks)))
     finally:
@@ -68,6 +77,7 @@ class _Team(Generic[Task, Result]):
     work: Callable[[Task], Result]
     tasks: Sequence[Task]
     name: Callable[[Task], str]
+    given: Callable[[int], None]
     workers: list[_Worker[Task, Result]] = field(default_factory=list)
     next: int = 0
 
@@ -109,6 +119,7 @@ class _Team(Generic[Task, Result]):
     def _continue(self, worker: _Worker[Task, Result]) -> None:
         """Gives a worker the next task; ends it when there is none."""
         if self.next < len(self.tasks):
+            self.given(self.next)
             worker.give(self.next, self.tasks[self.next])
             self.next += 1
             return

@@ -45,6 +45,13 @@ def test_every_task_is_done_once_and_told_by_its_index() -> None:
     assert list(in_parallel(square, [], 2, str)) == []
 
 
+def test_a_task_is_told_before_it_is_done() -> None:
+    said: list[int] = []
+    for index, _ in in_parallel(square, range(3), 1, str, said.append):
+        assert index in said
+    assert said == [0, 1, 2]
+
+
 def test_a_worker_does_one_task_after_the_other() -> None:
     pids = everything(["x"] * 4, 2).values()
     assert 1 <= len(set(pids)) <= 2

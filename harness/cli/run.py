@@ -100,7 +100,7 @@ def run(
     ]
     results: dict[int, RunResult] = {}
     try:
-        for index, result in run_jobs(jobs, 1 if at_a_time == 1 else fitting_workers(jobs, at_a_time)):
+        for index, result in run_jobs(jobs, 1 if at_a_time == 1 else fitting_workers(loaded, at_a_time)):
             results[index] = result
     finally:  # a batch that ends early keeps what it has
         ordered = [results[index] for index in sorted(results)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from harness import progress
 from harness.errors import HarnessError, UsageError
 from harness.machine.host import cpus, memory_mib
 from harness.report.result import RunResult
 from harness.run.job import Job, run_job
+from harness.scenario.model import Scenario
 from harness.workers import in_parallel
 
 _OVERHEAD_MIB = 500  # of a run beside its guest's memory: QEMU's translated code, and the harness
@@ -44,12 +45,12 @@ def title(job: Job) -> str:
     return f"{job.scenario.name} on {job.label}"
 
 
-def fitting_workers(jobs: Sequence[Job], wanted: int | None) -> int:
-    """How many runs this host can do at a time, at most as many as `wanted`; None: one per CPU.
+def fitting_workers(scenarios: Iterable[Scenario], wanted: int | None) -> int:
+    """How many runs of `scenarios` this host can do at a time, at most as many as `wanted`; None: one per CPU.
 
     A guest with more vCPUs than the host has CPUs is the rule under emulation, so its vCPUs do not count.
     """
-    largest = max((job.scenario.machine.memory for job in jobs), default=0) + _OVERHEAD_MIB
+    largest = max((scenario.machine.memory for scenario in scenarios), default=0) + _OVERHEAD_MIB
     room = max(1, memory_mib() // largest)
     if wanted is not None and wanted > room:
         progress.note(f"memory for {room} runs at a time, not {wanted}")
