@@ -66,16 +66,13 @@ class KernelProbe:
         ]
 
 
-def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
-    """A shell script for the guest that arms the probes and starts the stream.
+def prepare_script() -> str:
+    """A shell script for the guest that sets up what the traces of all runs have in common. Nothing is traced yet.
 
-    Prints a line `refused <name>` for each probe that the kernel refuses, and the formats of all that is traced. The
-    first event is a mark that says that what follows is of this boot; another mark ends the boot.
+    Prints a line `refused <tracepoint>` for each of STANDARD_TRACEPOINTS that the kernel does not have.
     """
-    probes = list(probes)
-    formats = [_format(group_and_name) for group_and_name in ("ftrace/print", f"{_GROUP}/*")]
     lines = [
-        f"cd {TRACING}",
+        f"cd {TRACING} || exit 1",
         "echo 0 > tracing_on; echo > trace",
         "echo counter > trace_clock",
         # Flags between the CPU and the clock would only have to be parsed away.
@@ -86,6 +83,21 @@ def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
         "echo on > /proc/sys/kernel/printk_devkmsg",
         # sysrq-w for when nobody else answers; Debian allows less.
         "echo 1 > /proc/sys/kernel/sysrq",
+        *(f"{_enable(tracepoint)} || echo refused {tracepoint}" for tracepoint in STANDARD_TRACEPOINTS),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
+    """A shell script for the prepared guest that arms the probes and starts the stream.
+
+    Prints a line `refused <name>` for each probe that the kernel refuses, and the formats of all that is traced. The
+    first event is a mark that says that what follows is of this boot; another mark ends the boot.
+    """
+    probes = list(probes)
+    traced = ["ftrace:print", f"{_GROUP}:*", *STANDARD_TRACEPOINTS, *(probe.tracepoint for probe in probes)]
+    lines = [
+        f"cd {TRACING}",
         "echo 1 > tracing_on",
         f"echo '{mark('arm', str(boot))}' > trace_marker",
     ]
@@ -94,11 +106,10 @@ def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
             tries = [f"echo {shlex.quote(definition)} >> kprobe_events" for definition in alternatives]
             lines.append(" || ".join([*tries, f"echo refused {probe.name}"]))
         if probe.tracepoint:
-            path = probe.tracepoint.replace(":", "/")
-            lines.append(f"echo 1 > events/{path}/enable || echo refused {probe.name}")
-            formats.append(_format(path))
+            lines.append(f"{_enable(probe.tracepoint)} || echo refused {probe.name}")
     if any(probe.definitions for probe in probes):
         lines.append(f"echo 1 > events/{_GROUP}/enable")
+    formats = [f"{_folder(tracepoint)}/format" for tracepoint in traced if tracepoint]
     lines += [
         f"cat {' '.join(formats)} 2>/dev/null",
         _stream_to(PORT),
@@ -108,8 +119,12 @@ def arm_script(boot: int, probes: Iterable[KernelProbe]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _format(event: str) -> str:
-    return f"events/{event}/format"
+def _enable(tracepoint: str) -> str:
+    return f"echo 1 > {_folder(tracepoint)}/enable"
+
+
+def _folder(tracepoint: str) -> str:
+    return f"events/{tracepoint.replace(':', '/')}"
 
 
 _REFUSED_AT_LOAD = re.compile(r"Failed to re-register probe (\w+) on")

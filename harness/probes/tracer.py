@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.deadline import Deadline
 from harness.errors import HostFault
 from harness.guest.session import Session
+from harness.guest.ssh import CommandResult
 from harness.machine.state import State
 from harness.probes import tracefs
 from harness.probes.functions import FunctionProbes
@@ -27,6 +28,28 @@ STREAMS = ("trace.txt", "trace-last.txt", _LEFTOVER, BEFORE)
 
 # The guest does nothing more, and its memory is as the kernel left it.
 _ENDS = frozenset({State.RESET, State.OFF, State.PANICKED})
+
+
+def prepare(session: Session, deadline: Deadline) -> None:
+    """Sets up what the traces of all runs have in common. Raises HostFault when the kernel lacks something of it."""
+    if blind := _refused(_must(session, tracefs.prepare_script(), deadline)):
+        raise HostFault(
+            f"the kernel cannot trace {', '.join(blind)}",
+            expected=f"the tracepoints {', '.join(tracefs.STANDARD_TRACEPOINTS)}",
+        )
+
+
+def _must(session: Session, script: str, deadline: Deadline) -> CommandResult:
+    done = session.run(script, deadline)
+    if done.status != 0:
+        raise HostFault(
+            "the tracer could not be armed", found=done.output, hint="the kernel needs CONFIG_KPROBE_EVENTS"
+        )
+    return done
+
+
+def _refused(done: CommandResult) -> list[str]:
+    return [line.removeprefix("refused ") for line in done.stdout.splitlines() if line.startswith("refused ")]
 
 
 @dataclass
@@ -51,23 +74,14 @@ class Tracer:
 
         Raises HostFault when the kernel has no tracer, or the platform did not see it begin.
         """
-        if self.functions is not None and not session.machine.boot.restored:  # it was seen before it was saved
-            self.functions.require_begun()
-        standard = [KernelProbe(name.partition(":")[2], tracepoint=name) for name in tracefs.STANDARD_TRACEPOINTS]
-        script = tracefs.arm_script(session.machine.boot.number, [*standard, *self.probes])
-        done = session.note_online(session.run(script, deadline))
-        if done.status != 0:
-            raise HostFault(
-                "the tracer could not be armed", found=done.output, hint="the kernel needs CONFIG_KPROBE_EVENTS"
-            )
-        refused = [line.removeprefix("refused ") for line in done.stdout.splitlines() if line.startswith("refused ")]
-        if blind := sorted({probe.name for probe in standard} & set(refused)):
-            raise HostFault(
-                f"the kernel cannot trace {', '.join(blind)}",
-                expected=f"the tracepoints {', '.join(tracefs.STANDARD_TRACEPOINTS)}",
-            )
-        self._formats[session.machine.boot.number] = parse_formats(done.stdout)
-        reasons = dict.fromkeys(refused, "the kernel refuses a probe there")
+        boot = session.machine.boot
+        if not boot.restored:  # else both were done before it was saved
+            if self.functions is not None:
+                self.functions.require_begun()
+            prepare(session, deadline)
+        done = session.note_online(_must(session, tracefs.arm_script(boot.number, self.probes), deadline))
+        self._formats[boot.number] = parse_formats(done.stdout)
+        reasons = dict.fromkeys(_refused(done), "the kernel refuses a probe there")
         return reasons | (self.functions.refused if self.functions else {})
 
     def finish(self, session: Session, deadline: Deadline) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import threading
@@ -35,11 +36,12 @@ from harness.platform import build
 from harness.platform.link import EVENTS
 from harness.probes.addresses import SymbolTable
 from harness.probes.functions import FunctionProbes
+from harness.probes.tracer import prepare
 from harness.scenario.check import BOOT
 from harness.scenario.expectations import InWindow
 from harness.scenario.model import Scenario
 
-_FORMAT = 1  # counts up when a guest is saved in another condition
+_FORMAT = 2  # counts up when a guest is saved in another condition
 
 _MAKE_S = 180.0  # a boot of 5 to 8 s, and a save of 1 s, on an idle host
 _CAP_BYTES = 8 << 30  # of all together; each has 100 to 200 MB on the disk
@@ -134,6 +136,7 @@ def _boot(session: Session, plan: GuestPlan, symbols: SymbolTable, deadline: Dea
     session.enter(deadline)
     if functions is not None:
         functions.require_begun()
+    prepare(session, deadline)
     session.run("exec guestctl state", deadline)
     session.shell.close()
 
@@ -144,7 +147,13 @@ def snapshot_key(plan: GuestPlan, deadline: Deadline) -> str:
     machine = groups(plan.spec, plan.engine, files, Path("/run"), BY_HAND)
     plugin = build.plugin(plan.qemu.version, deadline).parent.name if plan.engine.emulated else ""
     parts = (
-        *(str(_FORMAT), plan.kernel.key, plan.kernel.release, plan.image(deadline).key),
+        *(
+            str(_FORMAT),
+            plan.kernel.key,
+            plan.kernel.release,
+            json.dumps(dict(plan.kernel.provenance), sort_keys=True),
+            plan.image(deadline).key,
+        ),
         *(plan.engine.label, plan.qemu.version, plan.qemu.origin, plugin),
         *(repr(plan.spec), *(word for group in machine for word in group.words)),
     )

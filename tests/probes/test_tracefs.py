@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.probes.event import Event
-from harness.probes.tracefs import KernelProbe, arm_script, mark, parse_lost, parse_trace
+from harness.probes.tracefs import (
+    STANDARD_TRACEPOINTS,
+    KernelProbe,
+    arm_script,
+    mark,
+    parse_lost,
+    parse_trace,
+    prepare_script,
+)
 from harness.scenario.kinds import Selector
 
 # From debian:6.12 (loading kvm_amd, clock `counter`), in the order in which trace_pipe gave them.
@@ -86,9 +94,16 @@ def test_script_arms_calls_and_returns_and_says_what_was_refused() -> None:
     script = arm_script(2, [probe, KernelProbe("sched_switch", tracepoint="sched:sched_switch")])
     assert "'p:harness/kvm_shutdown kvm:kvm_shutdown state=@system_state:u32'" in script
     assert "'r:harness/kvm_shutdown__return kvm:kvm_shutdown ret=$retval:x64'" in script
-    assert script.index("trace_clock") < script.index("kprobe_events")
     assert "events/sched/sched_switch/enable || echo refused sched_switch" in script
     assert mark("boot", "2") in script
+
+
+def test_events_of_all_runs_are_enabled_before_any_run_arms_its_own() -> None:
+    for tracepoint in STANDARD_TRACEPOINTS:
+        folder = f"events/{tracepoint.replace(':', '/')}"
+        assert f"{folder}/enable || echo refused {tracepoint}" in prepare_script()
+        assert f"{folder}/enable" not in arm_script(1, [])
+        assert f"{folder}/format" in arm_script(1, [])
 
 
 def test_event_survives_json() -> None:
