@@ -2,7 +2,8 @@
 
     HarnessError
     ├── UsageError            the scenario, the command line or an input file is wrong; nothing was booted (exit 2)
-    │   └── ScenarioError     … at a line of a YAML file
+    │   ├── ScenarioError     … at a line of a YAML file
+    │   └── DoesNotBuild      a kernel that was asked for does not come out of its source, or a patch does not apply
     ├── KernelFault           the kernel under test panicked, hung or reset by itself                      (exit 1)
     ├── HostFault             QEMU, the host, the network or the harness failed; the kernel is not to blame (exit 3)
     │   └── DeadlineExceeded  a wait of the harness ran out
@@ -74,6 +75,13 @@ class ScenarioError(UsageError):
         super().__init__(f"{path}:{line}: {what}", hint=hint)
         self.path = Path(path)
         self.line = line
+
+
+class DoesNotBuild(UsageError):
+    """A patch does not apply, or the source does not compile or cannot be configured as asked.
+
+    A type of its own, since `git bisect` skips such a revision.
+    """
 
 
 class KernelFault(HarnessError):

@@ -17,7 +17,7 @@ from typing import ClassVar
 from harness import paths, process, progress
 from harness.cache import disk_full_is_a_host_fault, locked
 from harness.deadline import Deadline
-from harness.errors import UsageError
+from harness.errors import DoesNotBuild, UsageError
 from harness.kernels import kconfig, patches
 from harness.kernels.kconfig import Fragment
 from harness.kernels.modules import compiler_errors
@@ -198,15 +198,21 @@ class _Build:
         dotconfig = self._objects / ".config"
         dotconfig.parent.mkdir(exist_ok=True)
         if isinstance(base, str):
-            self._make([base], deadline)
+            self._make_config(base, deadline)
         else:
             dotconfig.write_bytes(base)
         with dotconfig.open("a") as file:
             file.writelines(fragment.text for fragment in fragments)
-        self._make(["olddefconfig"], deadline)
+        self._make_config("olddefconfig", deadline)
         config = kconfig.read_config(dotconfig)
         kconfig.check(fragments, config, self._source)
         return config
+
+    def _make_config(self, target: str, deadline: Deadline) -> None:
+        try:
+            self._make([target], deadline)
+        except process.ProcessFailed as error:
+            raise DoesNotBuild(f"{self._spec} cannot be configured", evidence=process.tail(error.output)) from error
 
     def compile(self, config: Mapping[str, str], deadline: Deadline) -> None:
         targets = ["bzImage", "modules"] if _has_modules(config) else ["bzImage"]
@@ -214,7 +220,7 @@ class _Build:
             with progress.task(f"compile {self._spec}"):
                 self._make([*_PARALLEL, *targets], deadline)
         except process.ProcessFailed as error:
-            raise UsageError(f"{self._spec} does not compile", evidence=compiler_errors(error.output)) from error
+            raise DoesNotBuild(f"{self._spec} does not compile", evidence=compiler_errors(error.output)) from error
 
     def compile_own(self, module: OwnModule, deadline: Deadline) -> None:
         """Compiles `module` in a copy, since kbuild writes beside the sources and those are the project's."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import paths
-from harness.errors import UsageError
+from harness.errors import DoesNotBuild, UsageError
 
 FRAGMENTS = paths.PROJECT / "kconfigs"
 
@@ -71,7 +71,7 @@ def read_fragment(name: str) -> Fragment:
 
 
 def check(fragments: Iterable[Fragment], config: Mapping[str, str], tree: Path) -> None:
-    """Raises UsageError when an option of `fragments` is not in `config`, the result of olddefconfig in `tree`.
+    """Raises DoesNotBuild when an option of `fragments` is not in `config`, the result of olddefconfig in `tree`.
 
     A later fragment overrides an earlier one; y satisfies m, as kconfig promotes it when something selects it.
     """
@@ -84,7 +84,7 @@ def check(fragments: Iterable[Fragment], config: Mapping[str, str], tree: Path) 
         f"{name}: wanted {value} ({fragment.name}), got {config.get(name, 'n')}: {_why(name, tree_symbols, config)}"
         for name, (value, fragment) in lost.items()
     ]
-    raise UsageError(
+    raise DoesNotBuild(
         f"{len(lost)} kconfig option{'s' * (len(lost) > 1)} did not stick: {', '.join(lost)}",
         hint="add what it depends on to the fragment, or take it out",
         evidence="\n".join(lines),

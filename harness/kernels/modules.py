@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from harness import paths, process, progress
 from harness.cache import locked, staged_dir
 from harness.deadline import Deadline
 from harness.debian import Archive, Package
-from harness.errors import HostFault, UsageError
+from harness.errors import DoesNotBuild, HostFault, UsageError
 from harness.kernels import patches
 from harness.kernels.kconfig import read_config
 from harness.kernels.model import Kernel, KernelVersion
@@ -30,7 +30,7 @@ from harness.kernels.toolchain import Toolchain, toolchain_for
 
 _MODULES = "arch/x86/kvm"  # where the Makefile of kvm.ko, kvm-intel.ko and kvm-amd.ko is
 _SOURCES = ("virt", _MODULES)  # what the headers packages lack of them
-_EFFECTIVE = (*_SOURCES, "include", "arch/x86/include")  # what a patch can change in the modules
+MODULE_SOURCES = (*_SOURCES, "include", "arch/x86/include")  # what a patch can change in the modules
 _IRRELEVANT = ("Documentation", "tools", "samples", "MAINTAINERS", "CREDITS", ".mailmap", ".gitignore")
 
 
@@ -68,7 +68,8 @@ class _BuildPackages:
 def make_overlay(image: Package, base: Entry, recipe: Recipe, stage: Path, deadline: Deadline) -> Parts:
     """Builds the modules of `recipe` for the kernel of package `image`, whose entry is `base`, into `stage`.
 
-    Raises UsageError for a patch that does not apply, touches what is not in the modules, or does not compile.
+    Raises UsageError for a patch that touches what is not in the modules, DoesNotBuild for one that does not apply
+    or compile.
     """
     relevant = tuple(_relevant(patch) for patch in recipe.patches)
     workshop = _Workshop(image, base.spec, base.parts.release)
@@ -224,7 +225,7 @@ class _Workshop:
         except process.ProcessFailed as error:
             if not changes:
                 raise
-            raise UsageError(
+            raise DoesNotBuild(
                 f"the KVM modules of {self._spec} do not compile with {', '.join(map(str, changes))}",
                 evidence=compiler_errors(error.output),
             ) from error
@@ -268,15 +269,20 @@ class _Workshop:
 def _relevant(patch: Patch) -> Patch:
     """`patch` without documentation and user space. Raises UsageError when the rest is not about the modules."""
     change = patch.only(lambda name: not _below(name, _IRRELEVANT))
-    outside = [name for name in change.files if not _below(name, _EFFECTIVE)]
+    outside = outside_of_modules(change.files)
     if outside or not change.diffs:
         raise UsageError(
             f"patch {patch} cannot be tried with modules_only: kvm",
-            expected=f"changes in {', '.join(_EFFECTIVE)}",
+            expected=f"changes in {', '.join(MODULE_SOURCES)}",
             found=", ".join(outside or patch.files),
             hint="build the whole kernel from tree: or git: instead",
         )
     return change
+
+
+def outside_of_modules(files: Iterable[str]) -> list[str]:
+    """Those of `files`, relative to the kernel's root, that are in the kernel image and in no module of KVM."""
+    return [name for name in files if not _below(name, (*MODULE_SOURCES, *_IRRELEVANT))]
 
 
 def _below(name: str, folders: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness import process
 from harness.deadline import Deadline
-from harness.errors import UsageError
+from harness.errors import DoesNotBuild, UsageError
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def read_patches(origins: Iterable[Path]) -> tuple[Patch, ...]:
 def apply(patch: Patch, tree: Path, deadline: Deadline) -> None:
     """Applies `patch` to the kernel source in `tree`: at any offset, but as `git am` without fuzz.
 
-    Raises UsageError that names the patch, the file and the hunk. The tree is then half patched: apply to a copy.
+    Raises DoesNotBuild that names the patch, the file and the hunk. The tree is then half patched: apply to a copy.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".patch", errors="surrogateescape") as file:
         file.write("".join(diff.text for diff in patch.diffs))
@@ -175,7 +175,7 @@ _FILE = re.compile(r"(?:checking|patching) file '?([^'\n]+?)'?(?: \(.*\))?$")
 _HUNK = re.compile(r"Hunk #(\d+) (FAILED|ignored) at (\d+)")
 
 
-def _does_not_apply(patch: Patch, output: str) -> UsageError:
+def _does_not_apply(patch: Patch, output: str) -> DoesNotBuild:
     """The first hunk that failed, out of what patch(1) said."""
     where = "?"
     for line in output.splitlines():
@@ -190,7 +190,7 @@ def _does_not_apply(patch: Patch, output: str) -> UsageError:
         elif line.startswith("Reversed (or previously applied) patch"):
             where += ": it is there already, or the patch is the wrong way round"
             break
-    return UsageError(
+    return DoesNotBuild(
         f"patch {patch} does not apply: {where}",
         expected="a patch for this version of the kernel",
         evidence=process.tail(output),
