@@ -46,15 +46,18 @@ ReturnValue = Annotated[int | str, BeforeValidator(_return_value)]
 class Expectation(BaseModel):
     """What every expectation has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     kind: ClassVar[str]
     shorthand: ClassVar[str] = ""
     takes_mapping: ClassVar[bool] = False  # the shorthand's value is itself a mapping
 
-    claim: Id = ""  # the claim that it decides; may be left out where the scenario has one claim
+    claim: Id = ""
+    """The claim that it decides; may be left out where the scenario has one claim."""
     kernels: KernelRange = KernelRange()
+    """The kernels that it speaks of."""
     vendor: Literal["svm", "vmx"] | None = None
+    """The kind of virtualization that it speaks of."""
 
     @property
     def selectors(self) -> list[Selector]:
@@ -76,6 +79,7 @@ class InWindow(Expectation):
     """`during: step` looks at that step only; `during: [first, last]` from the one's begin to the other's end."""
 
     during: Window | None = None
+    """The step, or the first and the last step, of the window; without it the whole run."""
 
     @property
     def step_ids(self) -> list[str]:
@@ -91,7 +95,9 @@ class Order(InWindow):
     kind = "order"
     shorthand = "events"
     events: Annotated[list[Selector], Field(min_length=2)]
+    """Two or more, in the order that must be."""
     per: Literal["cpu", "all"] = "all"
+    """Whether events are compared on each CPU by itself."""
 
     @property
     def selectors(self) -> list[Selector]:
@@ -108,6 +114,7 @@ class Never(InWindow):
     kind = "never"
     shorthand = "event"
     event: Selector
+    """What must not have happened."""
 
     @property
     def selectors(self) -> list[Selector]:
@@ -119,10 +126,15 @@ class Count(InWindow):
 
     kind = "count"
     event: Selector
+    """What is counted."""
     per: Literal["cpu", "all"] = "all"
+    """Whether on each CPU that was online, or in all."""
     is_: Annotated[int | None, Field(alias="is", ge=0)] = None
+    """So often."""
     min: Annotated[int | None, Field(ge=0)] = None
+    """At least so often."""
     max: Annotated[int | None, Field(ge=0)] = None
+    """At most so often."""
 
     @model_validator(mode="after")
     def _bounded(self) -> Count:
@@ -140,7 +152,9 @@ class Returns(InWindow):
 
     kind = "returns"
     event: Selector
+    """The function."""
     is_: Annotated[ReturnValue, Field(alias="is")]
+    """The value; an errno's name stands for its negative number."""
 
     @property
     def selectors(self) -> list[Selector]:
@@ -152,7 +166,9 @@ class Arguments(InWindow):
 
     kind = "arguments"
     event: Selector
+    """The events, all of which carry the values."""
     are: dict[str, str | int]
+    """Values by name: of `fetch` in `trace`, or of the tracepoint."""
 
     @property
     def selectors(self) -> list[Selector]:
@@ -166,6 +182,7 @@ class ExitStatus(Expectation):
     shorthand = "steps"
     takes_mapping = True
     steps: dict[Id, Outcomes]
+    """By id of a step or name of an actor: its outcome, or those that are right."""
 
     @property
     def step_ids(self) -> list[str]:
@@ -177,7 +194,9 @@ class Virt(Expectation):
 
     kind = "virt"
     at: Id
+    """The sample."""
     on: Literal["all", "none"] | list[Cpu]
+    """All online CPUs, none, or exactly these."""
 
     @property
     def samples(self) -> list[str]:
@@ -189,7 +208,9 @@ class State(Expectation):
 
     kind = "state"
     at: Id
+    """The sample."""
     are: dict[str, str | int]
+    """Values by path."""
 
     @property
     def samples(self) -> list[str]:
@@ -201,7 +222,9 @@ class Dmesg(InWindow):
 
     kind = "dmesg"
     present: str | None = None
+    """A regular expression that a line matches."""
     absent: str | None = None
+    """A regular expression that no line matches."""
 
     @model_validator(mode="after")
     def _one(self) -> Dmesg:
@@ -216,6 +239,7 @@ class Splat(InWindow):
     kind = "splat"
     shorthand = "matching"
     matching: str
+    """A regular expression that the splat's title matches."""
 
 
 EXPECTATION_KINDS: dict[str, type[Expectation]] = {

@@ -21,7 +21,7 @@ from harness.scenario.steps import Cpu
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _accepted_by(parse: Callable[[Any], object]) -> AfterValidator:
@@ -74,11 +74,17 @@ class CpuSection(_Frozen):
     """The emulated CPUs, and what is odd about some: `cpu: {model: sapphirerapids, feat_ctl: {1: 1}, vmxe: [2]}`."""
 
     model: ModelName = DEFAULT_MODEL
-    feat_ctl: dict[Cpu, U64] = {}  # IA32_FEATURE_CONTROL at power-on: 1 is locked without VMX, 0 unlocked
-    vmx: dict[Cpu, dict[ControlName, Literal[False]]] = {}  # controls that this CPU lacks
-    vmxe: list[Cpu] = []  # CPUs on which CR4.VMXE is set before KVM comes
-    apicv: bool = True  # whether any CPU has APIC virtualization
+    """Which VMX capabilities they have."""
+    feat_ctl: dict[Cpu, U64] = {}
+    """IA32_FEATURE_CONTROL at power-on, by CPU: 1 is locked without VMX, 0 unlocked."""
+    vmx: dict[Cpu, dict[ControlName, Literal[False]]] = {}
+    """Controls that a CPU lacks."""
+    vmxe: list[Cpu] = []
+    """CPUs on which CR4.VMXE is set before KVM comes."""
+    apicv: bool = True
+    """Whether any CPU has APIC virtualization."""
     ept: bool = True
+    """Whether any CPU has extended page tables."""
 
     @property
     def cpus(self) -> set[int]:
@@ -96,10 +102,15 @@ class TdxFault(_Frozen):
     """Calls of one SEAMCALL leaf that end otherwise: `{leaf: TDH.SYS.LP.INIT, cpu: 2, outcome: TDX_SYS_BUSY}`."""
 
     leaf: Leaf
+    """The SEAMCALL's leaf."""
     outcome: Outcome
-    cpu: Cpu | None = None  # calls on this CPU only
-    call: Annotated[int, Field(ge=1)] = 1  # the first call that it happens to
-    times: Annotated[int, Field(ge=1)] | Literal["always"] = 1  # to how many in a row
+    """A completion status by name or number; `vmfail` (there is no module), `gp` or `ud`."""
+    cpu: Cpu | None = None
+    """Calls on this CPU only."""
+    call: Annotated[int, Field(ge=1)] = 1
+    """The first call that it happens to."""
+    times: Annotated[int, Field(ge=1)] | Literal["always"] = 1
+    """To how many calls in a row."""
 
     def rule(self) -> FaultRule:
         times = None if self.times == "always" else self.times
@@ -109,13 +120,20 @@ class TdxFault(_Frozen):
 class TdxSection(_Frozen):
     """The TDX module of the platform, and what goes wrong with it; `tdx: {}` is one without faults."""
 
-    keyids: Annotated[int, Field(ge=0, lt=1 << 15)] = 64  # private ones, after those of MKTME
+    keyids: Annotated[int, Field(ge=0, lt=1 << 15)] = 64
+    """Private KeyIDs; they come after those of MKTME."""
     mktme_keyids: Annotated[int, Field(ge=0, lt=1 << 15)] = 63
+    """KeyIDs of MKTME."""
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = _version_text(ModuleConfig.version)
-    loaded: bool = True  # False: the platform has TDX, and firmware loaded no module
-    metadata: dict[MetadataField, U64] = {}  # fields that have another value than a good module's
-    missing: list[MetadataField] = []  # fields that the module does not know
+    """The module's version, as Linux prints it."""
+    loaded: bool = True
+    """False: the platform has TDX, and firmware loaded no module."""
+    metadata: dict[MetadataField, U64] = {}
+    """Fields that have another value than a good module's."""
+    missing: list[MetadataField] = []
+    """Fields that the module does not know."""
     faults: list[TdxFault] = []
+    """SEAMCALLs that end otherwise than the module's rules say."""
 
     def config(self) -> ModuleConfig:
         major, minor, update = (int(part) for part in self.version.split("."))
@@ -134,14 +152,23 @@ class MachineSection(_Frozen):
     """The machine that a scenario needs."""
 
     cpus: Annotated[int, Field(ge=1, le=64)] = 4
-    max_cpus: Annotated[int | None, Field(ge=1, le=64)] = None  # more than `cpus` leaves room for `plug`
-    sockets: Annotated[int, Field(ge=1, le=8)] = 1  # of `cpus`; keys of TDX are configured once per package
-    memory: Annotated[int, Field(ge=256, le=16384)] = 768  # MiB
+    """CPUs at boot."""
+    max_cpus: Annotated[int | None, Field(ge=1, le=64)] = None
+    """CPUs that there is room for; more than `cpus` leaves some to `plug`. Without it as many as `cpus`."""
+    sockets: Annotated[int, Field(ge=1, le=8)] = 1
+    """Packages that `cpus` are spread over; keys of TDX are configured once per package."""
+    memory: Annotated[int, Field(ge=256, le=16384)] = 768
+    """MiB."""
     virt: Literal["any", "svm", "vmx"] = "any"
+    """Which virtualization the CPUs must have; `any` takes the first engine that works."""
     cmdline: str = ""
-    without_virt: Annotated[int, Field(ge=0, le=63)] = 0  # how many of the last CPUs lack SVM or VMX
+    """Added to the kernel's command line."""
+    without_virt: Annotated[int, Field(ge=0, le=63)] = 0
+    """How many of the last CPUs lack SVM or VMX."""
     cpu: CpuSection | None = None
+    """What is odd about the emulated CPUs."""
     tdx: TdxSection | None = None
+    """The TDX module; without this key there is no TDX."""
 
     @property
     def ceiling(self) -> int:

@@ -20,36 +20,52 @@ VerdictName = Literal["confirmed", "violated", "not exercised"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True
+    )
 
 
 class Claim(_Frozen):
     """What a patch says must hold, with the place where it says so."""
 
     id: Id
+    """A word that says it; it does not change."""
     text: str
+    """In words that an expectation can decide."""
     source: str
-    number: int | None = None  # its number among the reference claims
+    """Where that is said: a thread or a commit, then file and function."""
+    number: int | None = None
+    """Its number among the reference claims."""
 
 
 class ClaimUse(_Frozen):
     """A claim in a scenario, and what is known of it: `known: {debian:6.1: violated}`."""
 
     claim: Claim
-    known: dict[str, VerdictName] = {}  # kernel, with its mutants -> the verdict that is no news there
-    since: str = ""  # the commit that brought a known violation
-    fixed_by: str = ""  # the commit that ended a known violation
-    means: dict[str, str] = {}  # kernel -> one line on what its verdict, confirmed or the known one, comes to
+    """One of the reference claims, or one that the scenario writes out."""
+    known: dict[str, VerdictName] = {}
+    """By kernel, with its mutants: the verdict that is no news there."""
+    since: str = ""
+    """The commit that brought a known violation."""
+    fixed_by: str = ""
+    """The commit that ended a known violation."""
+    means: dict[str, str] = {}
+    """By kernel: one line on what its verdict, confirmed or the known one, comes to."""
 
 
 class Probe(_Frozen):
     """A function (its call and return) or a tracepoint (`group:name`) that is to be traced."""
 
     function: str = ""
+    """Its name in the kernel, or the one name for what has another in each version."""
     tracepoint: str = ""
-    fetch: dict[str, str] = {}  # argument name -> kprobe fetch expression, Documentation/trace/kprobetrace.rst
+    """`group:name`."""
+    fetch: dict[str, str] = {}
+    """By name of an argument: the kprobe fetch expression, Documentation/trace/kprobetrace.rst."""
     kernels: KernelRange = KernelRange()
+    """The kernels on which it is traced."""
     vendor: Vendor | None = None
+    """The kind of virtualization with which it is traced."""
 
     @property
     def name(self) -> str:
@@ -61,14 +77,23 @@ class Point(_Frozen):
     """A named place in the kernel where a task can be held: whoever passes all filters, at the nth time."""
 
     function: str
+    """Where; a name as in `trace`, which need not be traced."""
     phase: PointPhase = "call"
-    actor: Id | None = None  # the actor's task or a descendant of it
-    task: str = ""  # comm
-    cpu: Cpu | None = None  # the CPU that runs it
-    when: dict[str, str | int] = {}  # kprobe fetch expression -> the value that it must have
+    """Before the function does anything, or when its caller is about to go on."""
+    actor: Id | None = None
+    """The actor's task, or one that it started."""
+    task: str = ""
+    """A task of this name (comm)."""
+    cpu: Cpu | None = None
+    """Whoever is on this CPU."""
+    when: dict[str, str | int] = {}
+    """By kprobe fetch expression: the value that it must have."""
     hit: Annotated[int, Field(ge=1)] = 1
+    """At which time that all of it fits, from 1."""
     kernels: KernelRange = KernelRange()
+    """The kernels that have this point; elsewhere its `hold` and `release` are left out."""
     vendor: Vendor | None = None
+    """The kind of virtualization with which there is this point."""
 
 
 class Scenario(_Frozen):
@@ -76,17 +101,29 @@ class Scenario(_Frozen):
 
     path: Path
     title: str
+    """One line for tables."""
     about: str = ""
+    """What it is for, and what is surprising about it."""
     claims: list[ClaimUse]
+    """What is decided."""
     kernels: list[str]
+    """Where it is run, unless `--kernel` says otherwise."""
     machine: MachineSection = MachineSection()
+    """What it is run on."""
     trace: list[Probe] = []
+    """What is recorded beside the steps."""
     actors: dict[Id, SerializeAsAny[GuestStep]] = {}
+    """By name: a step that runs beside the others, once `start` says so."""
     points: dict[Id, Point] = {}
+    """By name: where a task can be held."""
     steps: list[SerializeAsAny[Step]]
-    permutations: list[list[Id]] = []  # other orders of the steps, which are run in place of theirs
-    variant: int = 0  # which of the permutations this is, from 1; 0 for a scenario as it is written
+    """What is done, in this order."""
+    permutations: list[list[Id]] = []
+    """Other orders of the steps, each the ids of all of them, which are run in place of theirs."""
+    variant: int = 0
+    """Which of the permutations this is, from 1; 0 for a scenario as it is written."""
     expect: list[SerializeAsAny[Expectation]]
+    """What must be true afterwards."""
 
     @property
     def name(self) -> str:

@@ -135,7 +135,7 @@ def _keyed(kind: str, model: type[BaseModel]) -> Schema:
     return {
         "type": "object",
         "description": (model.__doc__ or "").strip(),
-        "properties": {**fields, kind: {"description": _summary(model), **value}},
+        "properties": {**fields, kind: {**value, "description": _summary(model)}},
         "required": [kind],
         "additionalProperties": False,
     }

@@ -40,16 +40,19 @@ Text = Annotated[
 class Step(BaseModel):
     """What every step has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     kind: ClassVar[str]
     shorthand: ClassVar[str] = ""
     takes_mapping: ClassVar[bool] = False
     default_within: ClassVar[float] = 30.0
 
-    id: Id = ""  # names the step in expectations; the kind when not given
-    within: Seconds | None = None  # how long it may take; the kind's default when not given
-    kernels: KernelRange = KernelRange()  # the kernels on which it is done at all
+    id: Id = ""
+    """Names the step in expectations; without it the kind does, the second one of a kind as load-2."""
+    within: Seconds | None = None
+    """How long it may take; the kind has a default."""
+    kernels: KernelRange = KernelRange()
+    """The kernels on which it is done at all."""
 
     @property
     def title(self) -> str:
@@ -67,7 +70,8 @@ class Step(BaseModel):
 class GuestStep(Step):
     """A step that one command in the guest carries out; most can also be actors."""
 
-    cpu: Cpu | None = None  # the CPU that the command is pinned to
+    cpu: Cpu | None = None
+    """The CPU that the command is pinned to."""
 
 
 class Load(GuestStep):
@@ -76,7 +80,9 @@ class Load(GuestStep):
     kind = "load"
     shorthand = "module"
     module: str
+    """Its name; `kvm_vendor` is kvm_amd or kvm_intel, whichever the engine's CPU wants."""
     params: dict[str, Text] = {}
+    """Module parameters."""
 
 
 class Unload(GuestStep):
@@ -90,6 +96,7 @@ class Unload(GuestStep):
             lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]
         ),
     ]
+    """Their names, in the order in which they are removed."""
 
 
 class Vm(GuestStep):
@@ -98,6 +105,7 @@ class Vm(GuestStep):
     kind = "vm"
     shorthand = "vcpus"
     vcpus: Annotated[int, Field(ge=0, le=8)] = 0
+    """How many vCPUs it is given; they are created and not run."""
 
 
 class Close(GuestStep):
@@ -106,6 +114,7 @@ class Close(GuestStep):
     kind = "close"
     shorthand = "vm"
     vm: Id
+    """The id of the `vm` step."""
 
 
 class Offline(GuestStep):
@@ -114,6 +123,7 @@ class Offline(GuestStep):
     kind = "offline"
     shorthand = "target"
     target: Cpu
+    """The CPU."""
 
 
 class Online(GuestStep):
@@ -122,6 +132,7 @@ class Online(GuestStep):
     kind = "online"
     shorthand = "target"
     target: Cpu
+    """The CPU."""
 
 
 class Plug(Step):
@@ -130,6 +141,7 @@ class Plug(Step):
     kind = "plug"
     shorthand = "target"
     target: Cpu
+    """The new CPU's number: below `max_cpus` of the machine."""
 
 
 class Unplug(Step):
@@ -138,6 +150,7 @@ class Unplug(Step):
     kind = "unplug"
     shorthand = "target"
     target: Cpu
+    """A CPU that a `plug` brought."""
 
 
 class Suspend(GuestStep):
@@ -147,7 +160,9 @@ class Suspend(GuestStep):
     shorthand = "mode"
     default_within = 60.0
     mode: Literal["mem", "s2idle"]
+    """What is written to /sys/power/state: mem is S3; s2idle is suspend to idle."""
     pm_test: Literal["freezer", "devices", "platform", "processors", "core"] | None = None
+    """How far it goes before it turns back, Documentation/power/basic-pm-debugging.rst."""
 
 
 class Reboot(GuestStep):
@@ -157,6 +172,7 @@ class Reboot(GuestStep):
     shorthand = "how"
     default_within = 60.0
     how: Literal["force", "orderly"]
+    """`force` is reboot -f; `orderly` ends all processes first."""
 
 
 class Poweroff(GuestStep):
@@ -166,6 +182,7 @@ class Poweroff(GuestStep):
     shorthand = "how"
     default_within = 60.0
     how: Literal["force", "orderly"]
+    """`force` is poweroff -f; `orderly` ends all processes first."""
 
 
 class Halt(GuestStep):
@@ -175,6 +192,7 @@ class Halt(GuestStep):
     shorthand = "how"
     default_within = 60.0
     how: Literal["force", "orderly"]
+    """`force` is halt -f; `orderly` ends all processes first."""
 
 
 class Kexec(GuestStep):
@@ -184,6 +202,7 @@ class Kexec(GuestStep):
     shorthand = "how"
     default_within = 120.0
     how: Literal["force"]
+    """`force` is kexec -e: nothing is ended first."""
 
 
 class Panic(GuestStep):
@@ -193,6 +212,7 @@ class Panic(GuestStep):
     shorthand = "crash_kernel"
     default_within = 120.0
     crash_kernel: bool = False
+    """Whether a crash kernel is loaded first, and jumped into."""
 
 
 class Boot(Step):
@@ -202,6 +222,7 @@ class Boot(Step):
     shorthand = "which"
     default_within = 120.0
     which: Literal["next"]
+    """There is only the next one."""
 
 
 class Wrmsr(GuestStep):
@@ -212,10 +233,15 @@ class Wrmsr(GuestStep):
 
     kind = "wrmsr"
     target: Cpu
+    """The CPU whose MSR it is."""
     msr: U64
+    """The MSR's number."""
     value: U64 | None = None
+    """All of its new value."""
     set_bits: U64 = 0
+    """Bits to set in what it holds."""
     clear_bits: U64 = 0
+    """Bits to clear in what it holds."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Wrmsr:
@@ -230,6 +256,7 @@ class Run(GuestStep):
     kind = "run"
     shorthand = "command"
     command: str
+    """For /bin/sh in the guest."""
 
 
 class Sample(Step):
@@ -238,6 +265,7 @@ class Sample(Step):
     kind = "sample"
     shorthand = "name"
     name: Id
+    """Names the sample in expectations."""
 
 
 class Start(Step):
@@ -246,7 +274,9 @@ class Start(Step):
     kind = "start"
     shorthand = "actor"
     actor: Id
+    """Its name under `actors`."""
     blocks: bool = False
+    """Whether to go on only when it sleeps in the kernel; one that comes back instead is not exercised."""
 
 
 MACHINE_ENDS = ("reset", "power-off")
@@ -261,10 +291,15 @@ class Until(Step):
     kind = "until"
     shorthand = "what"
     what: str = ""
+    """`ACTOR.exit`, `reset` or `power-off`."""
     event: Selector | None = None
-    count: Annotated[int, Field(ge=1)] = 1  # how many events
-    dmesg: str | None = None  # a regular expression
+    """Such an event."""
+    count: Annotated[int, Field(ge=1)] = 1
+    """How many of these events."""
+    dmesg: str | None = None
+    """A kernel message, by a regular expression."""
     state: dict[str, str | int] = {}
+    """Values of a sample, by path."""
 
     @model_validator(mode="after")
     def _one(self) -> Until:
@@ -293,7 +328,9 @@ class Hold(Step):
     kind = "hold"
     shorthand = "point"
     point: Id
+    """Its name under `points`."""
     mode: HoldMode = "soft"
+    """What is held: the task, and its CPU goes on (soft) or is kept (busy); or the vCPU (hard)."""
 
 
 class Release(Step):
@@ -302,6 +339,7 @@ class Release(Step):
     kind = "release"
     shorthand = "point"
     point: Id
+    """Its name under `points`."""
 
 
 STEP_KINDS: dict[str, type[Step]] = {
