@@ -77,6 +77,7 @@ class _Point:
     """An armed point, and how far it has come."""
 
     armed: ArmedPoint
+    boot: int  # in which it was armed: with an actor's pid it is for this one only
     conditions: tuple[Condition, ...]
     places: set[int] = field(default_factory=set)  # where it is looked for: none once somebody is held
     hits: int = 0
@@ -158,7 +159,7 @@ class GdbHolder:
 
     def arm(self, point: ArmedPoint, deadline: Deadline) -> None:
         """Arms a point; in a module that is not loaded yet, when it is. Raises NotExercised where it cannot be."""
-        made = _Point(point, passing.conditions(point, self._symbols.variable))
+        made = _Point(point, self._machine.boot.number, passing.conditions(point, self._symbols.variable))
         try:
             if not point.module:
                 made.places = _entries(made, self._symbols)
@@ -414,6 +415,7 @@ class GdbHolder:
         return (
             armed.cpu in (None, by.cpu)
             and armed.task in ("", by.task.comm)
+            and (not armed.pid or point.boot == self._boot)
             and (not armed.pid or by.task.descends_from(armed.pid, by.memory, self._layout))
             and all(condition.holds(by.state.general, by.memory) for condition in point.conditions)
         )

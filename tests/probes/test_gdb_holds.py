@@ -302,6 +302,7 @@ def test_a_reset_takes_a_task_that_is_held_and_points_outlive_it(holding: Holdin
     machine = holding.guest.machine
     holding.arm(ArmedPoint("in-load", SYSCORE))
     holding.arm(ArmedPoint("later", "chmod_common", when=(("$arg2:u16", 0o711),)))
+    holding.arm(ArmedPoint("old-actor", "chmod_common", pid=1))  # all are descendants of init, in every boot
     holding.start(f"taskset -c 1 {LOAD}")
     holding.held("in-load")
     machine.expect(State.RESET)
@@ -315,6 +316,7 @@ def test_a_reset_takes_a_task_that_is_held_and_points_outlive_it(holding: Holdin
     holding.guest.shell.connect(guests.deadline())
     chmod = holding.start("mkdir /tmp/dir && chmod 711 /tmp/dir")
     assert holding.held("later").task == "chmod"
+    assert holding.holder.held("old-actor") is None
     holding.release("later")
     assert chmod.wait(guests.deadline()).status == 0
     assert holding.marks() == [("in-load", "held"), ("in-load", "lost"), ("later", "held"), ("later", "released")]
