@@ -334,7 +334,7 @@ class _Apt:
             (self._root / folder).mkdir(parents=True, exist_ok=True)
         (self._root / "status").touch()
         (self._root / "etc/apt/sources.list").write_text("".join(map(_source_line, self._release.suites)))
-        self._config.write_text(_CONFIG.format(root=self._root, arch=ARCHITECTURE) + _host_network_settings(deadline))
+        self._config.write_text(_CONFIG.format(root=self._root, arch=ARCHITECTURE) + host_network_settings(deadline))
 
 
 # Those under etc/apt stay empty: apt warns, on the output that is parsed, when they are missing.
@@ -367,7 +367,8 @@ Acquire::http::Timeout "20";
 _HOST_SETTINGS = ("Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
 
-def _host_network_settings(deadline: Deadline) -> str:
+def host_network_settings(deadline: Deadline) -> str:
+    """The host's own settings of that kind, as apt.conf has them."""
     lines = process.run(["apt-config", "dump"], deadline).splitlines()
     return "\n".join(line for line in lines if line.startswith(_HOST_SETTINGS)) + "\n"
 
