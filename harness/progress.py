@@ -1,94 +1,113 @@
 """What the harness is doing now, for a person who waits.
 
-Stages call `progress.task("fetch linux-image …")` as a context manager and never know whether
-anybody looks: on a terminal it is a rich status line, elsewhere one plain line per task on stderr.
+Stages call `progress.task("fetch linux-image …")` as a context manager and never know whether anybody looks:
+harness/display.py shows it, and a process that works for another one sends it there.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console
+from harness.display import HERE, Display, Level, Message
 
-# stderr, so that stdout stays a clean table or JSON document.
-_console = Console(stderr=True, highlight=False)
-_quiet = False
-_relay: Callable[[str], None] | None = None
 _LINE_EVERY_S = 15.0
-_stack: list[str] = []
+
+_display = Display()
+_relay: Callable[[Message], None] | None = None
 
 
-def set_quiet(quiet: bool) -> None:
-    """Silences the display (-q)."""
-    global _quiet
-    _quiet = quiet
+def set_level(level: Level) -> None:
+    """How much is told from now on: -q, -v."""
+    _display.level = level
 
 
-def relay(notes: Callable[[str], None]) -> None:
-    """From now on, notes go to somebody else who shows them, and nothing is displayed here."""
+def level() -> Level:
+    return _display.level
+
+
+def relay(send: Callable[[Message], None], level: Level) -> None:
+    """From now on, everything goes to somebody else, who shows it, and nothing is displayed here."""
     global _relay
-    _relay = notes
-    set_quiet(True)
+    _relay = send
+    set_level(level)
+
+
+def show(lane: str, message: Message) -> None:
+    """Shows what a lane of another process says."""
+    if _relay is None:
+        _display.take(lane, message)
+    elif message.kind in ("note", "detail"):
+        _relay(Message(message.kind, f"{lane}: {message.text}"))
+
+
+@dataclass
+class Task:
+    """What is being done. `outcome` may be given a few words on what came of it."""
+
+    what: str
+    outcome: str = ""
+
+    @property
+    def line(self) -> str:
+        return f"{self.what}: {self.outcome}" if self.outcome else self.what
 
 
 @contextmanager
-def task(what: str) -> Iterator[None]:
-    """Shows `what` while the block runs, and how long it took when it is done."""
+def task(what: str, limit: float | None = None) -> Iterator[Task]:
+    """Shows `what` while the block runs, and how long it took when it is done; `limit` is how many seconds it may."""
     begin = time.monotonic()
-    _stack.append(what)
+    doing = Task(what)
+    _tell(Message("begin", what, limit))
     try:
-        if _quiet:
-            yield
-        elif _console.is_terminal and len(_stack) == 1:
-            with _console.status(what):
-                yield
-        else:
-            yield
+        yield doing
+    except BaseException:
+        doing.outcome = doing.outcome or "not done"
+        raise
     finally:
-        _stack.pop()
-    done(what, time.monotonic() - begin)
-
-
-def done(what: str, seconds: float) -> None:
-    """A line about a task that is done, and took `seconds`."""
-    if not _quiet:
-        _console.print(f"[dim]{seconds:6.1f} s[/dim]  {'  ' * len(_stack)}{what}")
-        sys.stderr.flush()
+        _tell(Message("end", doing.line, time.monotonic() - begin))
 
 
 @contextmanager
 def counter(what: str) -> Iterator[Callable[[str], None]]:
     """Gives a function that shows how far `what` is: on a terminal in place, elsewhere as a line now and then."""
-    if _quiet:
-        yield lambda text: None
-    elif _console.is_terminal:
-        with _console.status(what) as status:
-            yield lambda text: status.update(f"{what}: {text}")
-    else:
-        yield _Lines(what).show
+    with task(what):
+        yield _Counter(what).show
 
 
 @dataclass
-class _Lines:
-    """A counter for a log."""
-
+class _Counter:
     what: str
     last: float = -math.inf
 
     def show(self, text: str) -> None:
-        if time.monotonic() - self.last >= _LINE_EVERY_S:
+        _tell(Message("count", text))
+        if not _display.animated and time.monotonic() - self.last >= _LINE_EVERY_S:
             self.last = time.monotonic()
             note(f"{self.what}: {text}")
 
 
+def done(what: str, seconds: float) -> None:
+    """A line about something that was done elsewhere, and took `seconds`."""
+    _tell(Message("done", what, seconds))
+
+
 def note(text: str) -> None:
     """One line that stays, such as a fall-back that was chosen and why."""
+    _tell(Message("note", text))
+
+
+def detail(text: str) -> None:
+    """One line for those who want to know everything."""
+    if level() is Level.VERBOSE:
+        _tell(Message("detail", text))
+
+
+def _tell(message: Message) -> None:
     if _relay is not None:
-        _relay(text)
-    elif not _quiet:
-        _console.print(f"          {text}", markup=False)
+        _relay(message)
+    else:
+        _display.take(HERE, message)

@@ -10,6 +10,7 @@ worker once and waits for it to clean up.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -24,6 +25,7 @@ from typing import Any, Generic, TypeVar
 
 from harness import progress
 from harness.deadline import Deadline
+from harness.display import Level, Message
 from harness.errors import Exit, HarnessError, HostFault
 
 Task = TypeVar("Task")
@@ -35,14 +37,28 @@ _CLEAN_UP_S = 30.0  # a run that is interrupted ends its QEMU and completes its 
 _SPAWN = multiprocessing.get_context("spawn")
 
 
+# The end of whatever a worker was doing; what became of it is for others to say.
+_OVER = Message("over", "")
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a worker sends when it is done with a task."""
+
+    value: Any
+
+
 @dataclass
 class _Worker(Generic[Task, Result]):
     process: SpawnProcess
     pipe: Connection
     index: int | None = None  # of the task that it has
+    lane: str = ""  # what shows that task
 
-    def give(self, index: int, task: Task) -> None:
+    def give(self, index: int, task: Task, lane: str) -> None:
         self.index = index
+        self.lane = lane
+        progress.show(lane, Message("begin", lane))
         with contextlib.suppress(OSError):  # it has crashed: its end is seen soon
             self.pipe.send(task)
 
@@ -61,7 +77,7 @@ def in_parallel(
     """Does `work` for each of `tasks`, `workers` at a time; yields index and outcome as they come to their end.
 
     `work` is a function of a module; tasks and results must be picklable. What `work` raises is the outcome if it is
-    a HarnessError; anything else, and a crash of its process, becomes a HostFault of that task alone. Its notes are
+    a HarnessError; anything else, and a crash of its process, becomes a HostFault of that task alone. What it does is
     shown with the task's `name`. `given` is told the index of each task before a worker gets it. No worker is left
     when the iterator ends, is closed or is interrupted.
     """
@@ -96,7 +112,10 @@ class _Team(Generic[Task, Result]):
         deadline = Deadline.after(_CLEAN_UP_S, "the workers' end")
         for worker in self.workers:
             worker.pipe.close()  # who waits for work ends
-            if worker.index is not None and worker.process.pid is not None:
+            if worker.index is None:
+                continue
+            progress.show(worker.lane, _OVER)
+            if worker.process.pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(worker.process.pid, signal.SIGINT)
         for worker in self.workers:
@@ -110,7 +129,7 @@ class _Team(Generic[Task, Result]):
         if self.next == len(self.tasks):
             return
         ours, theirs = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=_serve, args=(self.work, theirs), daemon=True)
+        process = _SPAWN.Process(target=_serve, args=(self.work, theirs, progress.level()), daemon=True)
         with theirs, _interrupts_ignored():
             process.start()
         self.workers.append(_Worker(process, ours))
@@ -120,29 +139,37 @@ class _Team(Generic[Task, Result]):
         """Gives a worker the next task; ends it when there is none."""
         if self.next < len(self.tasks):
             self.given(self.next)
-            worker.give(self.next, self.tasks[self.next])
+            worker.give(self.next, self.tasks[self.next], self._lane(self.name(self.tasks[self.next])))
             self.next += 1
             return
         self.workers.remove(worker)
         worker.pipe.close()
         worker.process.join()
 
+    def _lane(self, name: str) -> str:
+        """What shows a task: its name, with a number where another one has it."""
+        taken = {worker.lane for worker in self.workers if worker.index is not None}
+        numbered = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+        return next(lane for lane in numbered if lane not in taken)
+
     def _listen(self, worker: _Worker[Task, Result]) -> tuple[int, Result | HarnessError] | None:
         assert worker.index is not None  # who has nothing to do is gone
         index = worker.index
         try:
-            kind, value = worker.pipe.recv()
+            message = worker.pipe.recv()
         except (EOFError, OSError):
+            progress.show(worker.lane, _OVER)
             self.workers.remove(worker)
             worker.process.join()
             self._start()
             return index, _crashed(self.name(self.tasks[index]), worker.process.exitcode)
-        if kind == "note":
-            progress.note(f"{self.name(self.tasks[index])}: {value}")
+        if isinstance(message, Message):
+            progress.show(worker.lane, message)
             return None
+        progress.show(worker.lane, _OVER)
         worker.index = None
         self._continue(worker)
-        return index, value
+        return index, message.value
 
 
 def _crashed(name: str, code: int | None) -> HostFault:
@@ -166,14 +193,20 @@ def _interrupts_ignored() -> Iterator[None]:
 # In the worker
 
 
-def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
+def _serve(work: Callable[[Any], Any], pipe: Connection, level: Level) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    progress.relay(lambda text: pipe.send(("note", text)))
+    sending = threading.Lock()  # a run has threads that tell something
+
+    def send(what: Message | _Outcome) -> None:
+        with sending:
+            pipe.send(what)
+
+    progress.relay(send, level)
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
-            pipe.send(("outcome", _outcome(work, pipe.recv())))
+            send(_Outcome(_outcome(work, pipe.recv())))
 
 
 def _die_with_parent() -> None:

@@ -16,6 +16,7 @@ from harness.cli.kernels import kernels
 from harness.cli.mutants import mutants
 from harness.cli.run import run
 from harness.cli.schema import schema
+from harness.display import Level
 from harness.errors import Exit, HarnessError
 
 _EXITS = """
@@ -30,14 +31,15 @@ Exit status:
 
 
 @click.group(epilog=_EXITS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("-v", "--verbose", is_flag=True, help="Tell everything on stderr, as it happens.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @click.version_option(package_name="virt-ordering-harness")
-def cli(quiet: bool) -> None:
+def cli(verbose: bool, quiet: bool) -> None:
     """Check what a kernel patch claims about ordering, on real kernels under QEMU.
 
     Start with `harness doctor`, then `harness run scenarios/demo.yaml`.
     """
-    progress.set_quiet(quiet)
+    progress.set_level(Level.QUIET if quiet else Level.VERBOSE if verbose else Level.NORMAL)
 
 
 for _command in (run, explore, judge, mutants, kernels, doctor, bench, schema):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from harness import progress
+from harness.display import Level
 from harness.machine.engine import AUTO
 
 engine = click.option(
@@ -39,3 +42,27 @@ modules_only = click.option(
 json_file = click.option("--json", "json_file", metavar="FILE", help='Write the results as JSON too ("-": stdout).')
 
 verbose = click.option("-v", "--verbose", is_flag=True, help="Show the evidence of confirmed claims as well.")
+
+
+def _telling(level: Level) -> Callable[[click.Context, click.Parameter, bool], bool]:
+    def tell(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+        if value:
+            if progress.level() not in (Level.NORMAL, level):
+                raise click.BadParameter("-q and -v cannot go together")
+            progress.set_level(level)
+        return value
+
+    return tell
+
+
+# Of commands that run guests: everything is told while it happens, or nothing.
+quiet = click.option(
+    "-q", "--quiet", is_flag=True, expose_value=False, callback=_telling(Level.QUIET), help="No progress on stderr."
+)
+telling = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    callback=_telling(Level.VERBOSE),
+    help="Tell each step, command and event as it happens; show the evidence of confirmed claims as well.",
+)

@@ -60,7 +60,8 @@ def _at_a_time(context: click.Context, parameter: click.Parameter, value: str) -
     help="Runs at a time; auto: one per CPU of this host, as far as there is memory.",
 )
 @options.json_file
-@options.verbose
+@options.telling
+@options.quiet
 def run(
     scenarios: tuple[Path, ...],
     kernels: tuple[str, ...],

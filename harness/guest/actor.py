@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Self
 
+from harness import progress
 from harness.deadline import Deadline
 from harness.guest.actions import KEXEC_JUMPS, Result, command, result_of
 from harness.guest.outcome import Outcome
@@ -75,6 +76,7 @@ class Actor:
         assert self.background is not None
         self.began = time.monotonic()
         self.expect_end()
+        progress.detail(f"guest# {command(self.step, self.session)} &")
         self.background.send("go\n", deadline)
         self.background.wait_line(_BEGUN, deadline)
 

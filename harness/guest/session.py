@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness import progress
 from harness.deadline import Deadline
 from harness.errors import HostFault
 from harness.guest.ssh import Background, CommandResult, Shell
@@ -63,11 +64,13 @@ class Session:
 
     def run_marked(self, step_id: str, command: str, deadline: Deadline) -> CommandResult:
         """Runs a step's command between its marks, and notes which CPUs are online after it."""
+        progress.detail(f"guest# {command}")
         result = self.shell.run(marked(step_id, command), deadline)
         return self.note_online(result)
 
     def start_marked(self, step_id: str, command: str, deadline: Deadline) -> Background:
         """Starts a step's command between its marks; it goes on in the background."""
+        progress.detail(f"guest# {command} &")
         background = self.shell.start(marked(step_id, command), deadline)
         self.background[step_id] = background
         return background

@@ -22,8 +22,9 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, RunResult
     """
     if workers == 1 or len(jobs) < 2:
         for index, job in enumerate(jobs):
-            with progress.task(title(job)):
+            with progress.task(title(job)) as doing:
                 result = run_job(job)
+                doing.outcome = _verdicts(result)
             yield index, result
         return
     faults: list[HarnessError] = []

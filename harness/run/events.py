@@ -28,7 +28,12 @@ class EventLog:
 
     def since(self, position: Mapping[str, int], boot: int) -> list[Event]:
         """The events of `boot` since then; their `seq` says nothing between sources."""
-        streamed = [line for name in STREAMS for line in self._lines(name, position)]
+        return self.news(position, boot)[0]
+
+    def news(self, position: Mapping[str, int], boot: int) -> tuple[list[Event], Mapping[str, int]]:
+        """The same, and where the lines end that they were on: nothing is told twice from there."""
+        parts = {name: self._read(name, position.get(name, 0)) for name in (*STREAMS, PLATFORM_LOG, HOLDS_LOG)}
+        streamed = [line for name in STREAMS for line in parts[name][0]]
         # The parser takes lines for a boot's only after that boot's mark.
         marked = [f"harness-0 [000] 0: tracing_mark_write: {tracefs.mark('boot', str(boot))}", *streamed]
         events = tracefs.parse_trace(marked).events[1:]
@@ -36,17 +41,18 @@ class EventLog:
             fetches, void = (
                 (self.functions.fetches, self.functions.void) if self.functions else ({}, frozenset[str]())
             )
-            events += parse_platform(self._lines(name, position), fetches, void).events
-        return [event for event in events if event.boot == boot]
+            events += parse_platform(parts[name][0], fetches, void).events
+        return [event for event in events if event.boot == boot], {name: end for name, (_, end) in parts.items()}
 
-    def _lines(self, name: str, position: Mapping[str, int]) -> list[str]:
-        """The whole lines after a position."""
+    def _read(self, name: str, begin: int) -> tuple[list[str], int]:
+        """The whole lines from `begin` on, and where they end."""
         path = self.folder / name
         if not path.exists():
-            return []
+            return [], begin
         with path.open("rb") as file:
-            file.seek(position.get(name, 0))
-            return file.read().decode(errors="replace").split("\n")[:-1]
+            file.seek(begin)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        return whole.decode(errors="replace").split("\n") if newline else [], begin + len(whole + newline)
 
 
 def _size(path: Path) -> int:

@@ -49,6 +49,7 @@ from harness.run.events import EventLog
 from harness.run.holders import Holders, HoldsChoice
 from harness.run.holds import CMDLINE as HOLDS_CMDLINE
 from harness.run.holds import Holds, MissedHold
+from harness.run.narrator import narrated
 from harness.run.prelude import Prelude, Started
 from harness.run.requirements import (
     armed_points,
@@ -276,7 +277,8 @@ class Run:
             self._holds = self._make_holds(session)
             log = EventLog(self.folder.path, self._functions)
             try:
-                yield Steps(self.scenario, session, tracer, self.folder, self._booted, self._holds, log)
+                with narrated(log, session.machine):
+                    yield Steps(self.scenario, session, tracer, self.folder, self._booted, self._holds, log)
             finally:
                 platform = session.machine.platform
                 self._meta |= {

@@ -88,7 +88,7 @@ class Steps:
     def run(self, steps: list[Step], then: Callable[[], None] = lambda: None) -> None:
         """Boots, does `steps` one after the other, then `then`, and finishes the trace. Nobody is held afterwards."""
         self.session.when_asleep = self._sample
-        with progress.task("boot"):
+        with progress.task("boot", _BOOT_S):
             deadline = Deadline.after(_BOOT_S, "the guest's boot")
             self.session.start(deadline)
             self._enter_boot(deadline)
@@ -122,7 +122,7 @@ class Steps:
     def _do_all(self, steps: list[Step], then: Callable[[], None] = lambda: None) -> None:
         try:
             for step in steps:
-                with progress.task(step.title):
+                with progress.task(step.title, step.seconds):
                     self._do(step)
             then()
             self._end()
