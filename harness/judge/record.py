@@ -88,6 +88,7 @@ class RunRecord:
     waiting: frozenset[int] = frozenset()  # pids of tasks that were seen to wait while somebody was held
     fault: Fault | None = None
     expected_panic: bool = False
+    started: str = ""  # ISO 8601
 
     @property
     def version(self) -> str:
@@ -121,6 +122,7 @@ def load_record(folder: Path) -> RunRecord:
         waiting=frozenset(run.get("waiting", ())),
         fault=Fault(**run["fault"]) if run["fault"] else None,
         expected_panic=run["expected_panic"],
+        started=run.get("started", ""),
     )
 
 

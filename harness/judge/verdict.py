@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from harness.errors import Exit, worst_exit
 from harness.probes.event import Event
 from harness.scenario.expectations import Expectation
-from harness.scenario.model import ClaimUse
+from harness.scenario.model import ClaimUse, VerdictName
 
 
 class Verdict(enum.Enum):
@@ -63,7 +63,7 @@ class ClaimVerdict:
     use: ClaimUse
     verdict: Verdict
     findings: tuple[Found, ...]
-    known: str | None = None  # the verdict that the scenario declares for this kernel
+    known: VerdictName | None = None  # the verdict that the scenario declares for this kernel
 
     @property
     def as_declared(self) -> bool:

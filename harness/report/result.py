@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from harness.errors import Exit
 from harness.judge.record import RunRecord
 from harness.judge.verdict import ClaimVerdict, Found, Judgement
-
-RESULT_FORMAT = 1  # of the JSON documents; raised when a field changes its meaning
+from harness.output import write_output
+from harness.report.document import RESULT_FORMAT, ClaimDocument, EventDocument, FindingDocument, ResultDocument
+from harness.scenario.model import ClaimUse
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class RunResult:
     seconds: float
     judgement: Judgement
     fault: str = ""
+    started: str = ""  # ISO 8601
+    version: str = ""  # the numbers of `release`
+    key: str = ""  # of the kernel's build
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # how that came about
 
     @property
     def column(self) -> str:
@@ -50,10 +56,14 @@ class RunResult:
             seconds=seconds,
             judgement=judgement,
             fault=record.fault.text if record.fault else "",
+            started=record.started,
+            version=record.version,
+            key=str(record.kernel.get("key", "")),
+            provenance=record.kernel.get("provenance", {}),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The result as JSON data; the format is documented in docs/results.md."""
+    def to_json(self) -> ResultDocument:
+        """The result as JSON data; `harness schema result` prints its schema."""
         return {
             "format": RESULT_FORMAT,
             "scenario": self.scenario,
@@ -66,10 +76,31 @@ class RunResult:
             "exit": int(self.exit),
             "fault": self.fault,
             "claims": [_claim(claim) for claim in self.judgement.claims],
+            "started": self.started,
+            "version": self.version,
+            "key": self.key,
+            "provenance": dict(self.provenance),
         }
 
 
-def _claim(claim: ClaimVerdict) -> dict[str, Any]:
+@dataclass(frozen=True)
+class NotRun:
+    """What a batch was to run, had it not ended before."""
+
+    scenario: str
+    title: str
+    kernel: str
+    engine: str
+    claims: tuple[ClaimUse, ...]
+    why: str
+
+    @property
+    def column(self) -> str:
+        """The column of a table that the run would have filled."""
+        return f"{self.kernel} {self.engine}"
+
+
+def _claim(claim: ClaimVerdict) -> ClaimDocument:
     return {
         "id": claim.use.claim.id,
         "text": claim.use.claim.text,
@@ -80,20 +111,16 @@ def _claim(claim: ClaimVerdict) -> dict[str, Any]:
     }
 
 
-def _finding(found: Found) -> dict[str, Any]:
-    return {
+def _finding(found: Found) -> FindingDocument:
+    document: FindingDocument = {
         "finding": found.finding.value,
         "expectation": found.expectation.kind if found.expectation else None,
         "text": found.text,
-        "events": [event.to_json() for event in found.events],
-        **({"evidence": list(found.evidence)} if found.evidence else {}),
+        "events": [cast("EventDocument", event.to_json()) for event in found.events],
     }
+    return {**document, "evidence": list(found.evidence)} if found.evidence else document
 
 
 def write_json(target: str, data: Any) -> None:
     """Writes a result document to the file `target`, or to stdout for "-"."""
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    if target == "-":
-        print(text, end="")
-    else:
-        Path(target).write_text(text)
+    write_output(target, json.dumps(data, indent=2, ensure_ascii=False) + "\n")

@@ -104,6 +104,14 @@ def evidence(result: RunResult, claim: ClaimVerdict) -> RenderableType:
     return Group(*parts)
 
 
+def plain_evidence(result: RunResult, claim: ClaimVerdict) -> list[str]:
+    """The same as lines of plain text, wide enough for the lanes of four CPUs."""
+    console = Console(width=200, no_color=True, highlight=False)
+    with console.capture() as capture:
+        console.print(evidence(result, claim))
+    return [line.rstrip() for line in capture.get().strip("\n").splitlines()]
+
+
 def _contradicts(found: Found) -> bool:
     """Whether events themselves are what is wrong; they are shown where that is said."""
     return found.finding is Finding.FAILED and bool(found.events)
