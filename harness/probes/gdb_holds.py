@@ -267,6 +267,7 @@ class GdbHolder:
         ready = select.select((self._remote.fileno(), self._bell_out), (), (), _LOOK_S)[0]
         if self._machine.boot.number != self._boot:
             self._serve_one(_Request(self._new_kernel))
+            return True  # what was ready has been read by the way
         deadline = _soon()
         if self._remote.fileno() in ready:
             if stop := self._remote.poll(deadline):
