@@ -18,7 +18,6 @@ from harness.cache import disk_full_is_a_host_fault
 from harness.deadline import Deadline
 from harness.errors import Exit, HarnessError, HostFault, NotExercised, UsageError
 from harness.folder import RunFolder
-from harness.guest.actions import EXTRA_MODULES
 from harness.guest.boot import INITRAMFS, GuestPlan, fresh, restored
 from harness.guest.outcome import STEPS_LOG
 from harness.guest.session import Session
@@ -27,7 +26,6 @@ from harness.judge.judge import judge
 from harness.judge.record import RUN_FORMAT, load_record
 from harness.kernels.model import BuildOptions, Kernel
 from harness.kernels.resolve import resolve, with_own_modules
-from harness.machine.argv import MachineSpec
 from harness.machine.engine import Engine
 from harness.machine.snapshot import SnapshotBroken
 from harness.machine.toolchain import Qemu
@@ -46,15 +44,14 @@ from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
 from harness.probes.tracer import BEFORE, STREAMS, Tracer
 from harness.report.result import RunResult
 from harness.run.events import EventLog
+from harness.run.guest_plan import guest_plan
 from harness.run.holders import Holders, HoldsChoice
-from harness.run.holds import CMDLINE as HOLDS_CMDLINE
 from harness.run.holds import Holds, MissedHold
 from harness.run.narrator import narrated
 from harness.run.prelude import Prelude, Started
 from harness.run.requirements import (
     armed_points,
     kernel_probes,
-    loaded_modules,
     named_modules,
     needed_config,
     probe_error,
@@ -64,14 +61,11 @@ from harness.run.warm import cold_reason, discard, warm_guest
 from harness.scenario.load import to_yaml
 from harness.scenario.model import Scenario
 from harness.scenario.platform_events import PLATFORM_EVENTS
-from harness.scenario.steps import Kexec, Panic, Step
+from harness.scenario.steps import Panic, Step
 
 _ASK_S = 10.0
 _SAVE_S = 60.0  # 1 s on an idle host
 _PREPARE_S = 1800.0  # a kernel from source takes ten minutes on two cores
-
-# The crash kernel and its initramfs must fit into what is set aside.
-_CRASH_MEMORY = "crashkernel=160M"
 
 
 @dataclass(frozen=True)
@@ -203,9 +197,7 @@ class Run:
     def _run_machine(self) -> None:
         deadline = Deadline.after(_PREPARE_S, "the guest image")
         steps = self.scenario.steps_on(str(self.kernel.version), self.job.engine.extension.name)
-        extra = {name for step in steps for name in EXTRA_MODULES.get(type(step), ())}
-        modules = sorted(extra.union(loaded_modules(self.scenario, self.kernel, self.job.engine)))
-        plan = GuestPlan(self.kernel, self.job.engine, self.job.qemu, self._spec(steps), tuple(modules))
+        plan = guest_plan(self.scenario, self.kernel, self.job.engine, self.job.qemu)
         if self.job.prelude is not None:
             self._go_on(plan, self.job.prelude, steps, deadline)
             return
@@ -311,25 +303,6 @@ class Run:
         except HostFault as fault:
             progress.note(f"what happens after the guest's last words stays unseen: {fault}")
             return None
-
-    def _spec(self, steps: list[Step]) -> MachineSpec:
-        section = self.scenario.machine
-        crash = any(isinstance(step, Panic) and step.crash_kernel for step in steps)
-        kexec = any(isinstance(step, Kexec) for step in [*steps, *self.scenario.actors.values()])
-        return MachineSpec(
-            cpus=section.cpus,
-            max_cpus=section.max_cpus or 0,
-            sockets=section.sockets,
-            memory_mib=section.memory,
-            without_virt=section.without_virt,
-            cmdline=" ".join(
-                words
-                for words in (HOLDS_CMDLINE if self.points else "", section.cmdline, _CRASH_MEMORY if crash else "")
-                if words
-            ),
-            kexec_disks=kexec or crash,
-            platform=section.platform(),
-        )
 
     def _require_traceable(self, refused: dict[str, str]) -> None:
         """Raises ScenarioError for a probe that the kernel cannot have.
