@@ -2,13 +2,14 @@
 
 PYTEST = .venv/bin/pytest
 
-.PHONY: help setup demo test test-slow check bench mutants clean
+.PHONY: help setup demo test test-slow check docs bench mutants clean
 
 help:
 	@echo 'make demo       set up, then the reboot race on Debian 6.1, 6.12, 7.3 and a mutant'
 	@echo 'make test       set up, then ruff, mypy --strict and pytest (unit tests and real boots)'
 	@echo 'make test-slow  the tests that take minutes each'
 	@echo 'make check      ruff and mypy only'
+	@echo 'make docs       the documentation as a site, in site/'
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make mutants    every seeded bug against the scenarios of its claims'
 	@echo 'make setup      what the others begin with; leaves .venv/bin/harness'
@@ -31,6 +32,9 @@ test: check
 test-slow: setup
 	$(PYTEST) -m slow
 
+docs: setup
+	.venv/bin/mkdocs build --strict --quiet
+
 bench: setup
 	.venv/bin/harness bench
 
@@ -38,4 +42,4 @@ mutants: setup
 	.venv/bin/harness mutants
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis
