@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from harness.cli import options
-from harness.errors import worst_exit
+from harness.cli.outputs import Outputs, outputs
+from harness.errors import HarnessError, worst_exit
 from harness.kernels.model import BuildOptions
 from harness.machine.auto import Tools
 from harness.mutants.named import kernel_of
 from harness.report.repeats import print_disagreements, repeats
-from harness.report.result import RunResult, write_json
+from harness.report.result import NotRun, RunResult
 from harness.report.terminal import print_results, results_console
 from harness.run import Job
 from harness.run.batch import fitting_workers, run_jobs
@@ -59,7 +61,7 @@ def _at_a_time(context: click.Context, parameter: click.Parameter, value: str) -
     callback=_at_a_time,
     help="Runs at a time; auto: one per CPU of this host, as far as there is memory.",
 )
-@options.json_file
+@outputs
 @options.telling
 @options.quiet
 def run(
@@ -73,7 +75,7 @@ def run(
     holds: HoldsChoice,
     repeat: int,
     at_a_time: int | None,
-    json_file: str | None,
+    outputs: Outputs,
     verbose: bool,
 ) -> int:
     """Run scenarios and print a verdict per claim.
@@ -83,6 +85,7 @@ def run(
     harness run scenarios/load.yaml --kernel debian:6.12
     harness run scenarios/load.yaml --kernel "debian:6.12 +check-at-entry"
     harness run scenarios/load.yaml --repeat 20 -j auto
+    harness run scenarios/*.yaml --junit results.xml --ktap results.ktap
     harness run scenarios/*.yaml --kernel debian:6.12 --patch series.mbox --modules-only kvm
     harness run scenarios/load.yaml --kernel git:~/linux@my-branch --config harness
     """
@@ -103,16 +106,28 @@ def run(
     try:
         for index, result in run_jobs(jobs, 1 if at_a_time == 1 else fitting_workers(loaded, at_a_time)):
             results[index] = result
+        why = ""
+    except BaseException as error:
+        why = error.what if isinstance(error, HarnessError) else "the batch was interrupted"
+        raise
     finally:  # a batch that ends early keeps what it has
         ordered = [results[index] for index in sorted(results)]
         groups = repeats(ordered)
-        if json_file != "-" and results:
+        if results and not outputs.use_stdout:
             console = results_console()
             print_results(console, [run for group in groups for run in group.samples], verbose)
             print_disagreements(console, groups)
-        if json_file:
-            write_json(json_file, [result.to_json() for result in ordered])
+        outputs.write(ordered, _not_run(jobs, results, why))
     return int(worst_exit([group.exit for group in groups]))
+
+
+def _not_run(jobs: Sequence[Job], results: Mapping[int, RunResult], why: str) -> list[NotRun]:
+    """The jobs that a batch did not come to, or not to the end of."""
+    return [
+        NotRun(job.scenario.name, job.scenario.title, job.label, job.engine.name, tuple(job.scenario.claims), why)
+        for index, job in enumerate(jobs)
+        if index not in results
+    ]
 
 
 def _expanded(paths: tuple[Path, ...]) -> list[Path]:
