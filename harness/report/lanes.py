@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from harness.probes.event import Event, return_text
 from harness.scenario.platform_events import FAILURES
@@ -30,9 +31,9 @@ def lanes(events: Sequence[Event], marked: Sequence[Event] = ()) -> Table:
         table.add_column(f"CPU {cpu}", no_wrap=True)
     table.add_column("task", style="dim", no_wrap=True)
     for event in events:
-        cells = [describe(event) if event.cpu == cpu else "" for cpu in cpus]
+        cells = [Text(describe(event)) if event.cpu == cpu else "" for cpu in cpus]  # no markup: [/x] is a message
         seq = "?" if event.seq is None else str(event.seq)
-        table.add_row(seq, *cells, f"{event.task}-{event.pid}", style="bold red" if event in marked else None)
+        table.add_row(seq, *cells, Text(f"{event.task}-{event.pid}"), style="bold red" if event in marked else None)
     return table
 
 

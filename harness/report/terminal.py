@@ -39,7 +39,7 @@ def verdict_table(results: Sequence[RunResult]) -> Table:
     table.add_column("scenario", no_wrap=True)
     table.add_column("claim", no_wrap=True)  # an id cut short cannot be looked up
     for column in columns:
-        table.add_column(column)
+        table.add_column(escape(column))
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for result in results:
         for claim in result.judgement.claims:
@@ -87,7 +87,7 @@ def print_meanings(console: Console, results: Sequence[RunResult]) -> None:
 
 def evidence(result: RunResult, claim: ClaimVerdict) -> RenderableType:
     """A claim's text and source, and its findings with the events that prove them."""
-    head = f"[bold]{claim.use.claim.id}[/] on {result.column}: {_cell(claim)}"
+    head = f"[bold]{claim.use.claim.id}[/] on {escape(result.column)}: {_cell(claim)}"
     parts: list[RenderableType] = [
         "",
         head,

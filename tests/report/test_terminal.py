@@ -52,6 +52,11 @@ def test_a_verdict_is_put_into_words_only_where_it_is_the_declared_one() -> None
         assert ("all is well" in printed(dataclasses.replace(run, scenario=scenario))) is shown
 
 
+def test_brackets_of_the_kernel_are_no_markup() -> None:
+    events = [event(10, 0, "on"), event(15, 0, "late", state="[/bold] [red]x"), event(16, 1, "on")]
+    assert "→ late state=[/bold] [red]x" in printed(record(ORDER, events))
+
+
 def test_what_led_to_a_wrong_state_is_shown_as_lanes() -> None:
     expect = ORDER + "  - exit: {load: EBUSY}\n"
     run = record(expect, [event(10, 0, "on"), event(11, 1, "on"), event(15, 0, "late")])
