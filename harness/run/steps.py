@@ -206,7 +206,8 @@ class Steps:
     def _(self, step: Boot, deadline: Deadline) -> Result:
         self._settle_actors()
         self.holds.forget_actors(deadline)
-        if self.session.machine.state is not State.BOOTING:  # after a kexec it boots already
+        # After a kexec it boots already, unless the jump was one into a reset, which nobody expects.
+        if self.session.machine.check() is not State.BOOTING:
             self.session.machine.continue_boot(deadline)
         self._enter_boot(deadline)
         return Result()
