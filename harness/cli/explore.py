@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import click
 
 from harness import progress
 from harness.cli import options
-from harness.errors import HostFault, UsageError
+from harness.errors import Exit, HostFault, UsageError
 from harness.explore.activities import ACTIVITIES
 from harness.explore.campaign import Campaign
 from harness.explore.plan import Plan
@@ -38,6 +39,7 @@ _NAMES = "\n".join(f"  {activity.name:9} {activity.about}" for activity in ACTIV
 )
 @click.option("--all", "every", is_flag=True, help="Also run schedules that are equivalent to another.")
 @click.option("--first", is_flag=True, help="Stop when something was broken.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N schedules; --resume goes on.")
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
@@ -57,6 +59,7 @@ def explore(
     points: tuple[str, ...],
     every: bool,
     first: bool,
+    limit: int | None,
     baseline: Path | None,
     jobs: int,
     only_list: bool,
@@ -88,8 +91,8 @@ def explore(
     found: list[Discovery] = []
     try:
         if not only_list:
-            campaign.explore(jobs, first)
-            found = [_repeated(campaign, discovery) for discovery in discoveries(campaign)]
+            campaign.explore(jobs, first, limit)
+            found = _repeated(campaign, discoveries(campaign))
         if json_file:
             write_json(json_file, to_json(campaign, found))
     except KeyboardInterrupt:
@@ -98,7 +101,7 @@ def explore(
     finally:
         if json_file != "-":
             print_exploration(results_console(), campaign, found or discoveries(campaign))
-    return int(exit_of(campaign))
+    return int(Exit.CONFIRMED if only_list else exit_of(campaign))
 
 
 def _begun(plan: Plan, folder: Path | None) -> Campaign:
@@ -125,7 +128,7 @@ def _resumed(folder: Path) -> Campaign:
     return Campaign.in_folder(folder.absolute(), plan, tools.engine(), tools.qemu)
 
 
-def _repeated(campaign: Campaign, discovery: Discovery) -> Discovery:
-    """The discovery, with whether its simplest schedule does it again."""
-    again = campaign.again(discovery.schedules[0].schedule)
-    return replace(discovery, reproduced=discovery.breach in again.kinds)
+def _repeated(campaign: Campaign, found: Sequence[Discovery]) -> list[Discovery]:
+    """The discoveries, each with whether its simplest schedule, which may be that of several, does it again."""
+    again = {schedule: campaign.again(schedule).kinds for schedule in dict.fromkeys(one.simplest for one in found)}
+    return [replace(one, reproduced=one.breach in again[one.simplest]) for one in found]

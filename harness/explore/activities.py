@@ -9,7 +9,7 @@ Sources: virt/kvm/kvm_main.c, kernel/reboot.c, kernel/cpu.c, kernel/power/suspen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,8 +59,9 @@ class Activity:
     """Something that a task does to the kernel.
 
     `step` is what a scenario's actor does, on CPU `cpu`; `needs` are facts that have to be made true before. `task`
-    is the name of the task that does it. `outcomes` are right ones, more of them beside certain others (`beside`).
-    `ends` is where the machine is when it has been done.
+    is the name of the task that does it. `outcomes` are right ones, more of them `beside` certain others that have
+    begun; those that `stand_in_the_way` are a reason where they wait at their first points, too.
+    `ends` is where the machine is when it has been done, and `memory` how many MiB it needs for that, if many.
     """
 
     name: str
@@ -72,7 +73,9 @@ class Activity:
     needs: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ("OK",)
     beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    ends: Literal["", "reset", "power-off"] = ""
+    stand_in_the_way: tuple[str, ...] = ()
+    ends: Literal["", "reset", "power-off", "jump"] = ""
+    memory: int | None = None
     undo: tuple[Json, ...] = ()  # steps after it, before KVM is unloaded
 
     def points_on(self, version: str, others: Sequence[Activity]) -> tuple[SyncPoint, ...]:
@@ -86,9 +89,10 @@ class Activity:
             and (point.telling or len(others) == 1)
         )
 
-    def outcomes_beside(self, others: Sequence[Activity]) -> list[str]:
-        """What this activity may end with while `others` are under way."""
-        given = [outcome for other in others for outcome in self.beside.get(other.name, ())]
+    def outcomes_beside(self, others: Sequence[Activity], begun: Collection[str]) -> list[str]:
+        """What this activity may end with beside `others`, of which these have begun."""
+        there = {*begun, *self.stand_in_the_way}
+        given = [outcome for other in others if other.name in there for outcome in self.beside.get(other.name, ())]
         return list(dict.fromkeys((*self.outcomes, *given)))
 
 
@@ -138,8 +142,8 @@ def _disabling(first: str) -> tuple[SyncPoint, ...]:
     )
 
 
-def _going_down(first: str, last: str, end: str) -> tuple[SyncPoint, ...]:
-    """kernel_restart() and kernel_power_off()."""
+def _going_down(first: str, last: str, end: str, said: bool = False) -> tuple[SyncPoint, ...]:
+    """kernel_restart(), kernel_power_off() and kernel_kexec(). `said`: the console has told of the end before it."""
     return (
         SyncPoint(first, "before the reboot notifiers", telling=True),
         SyncPoint(
@@ -155,7 +159,7 @@ def _going_down(first: str, last: str, end: str) -> tuple[SyncPoint, ...]:
             touches=frozenset({DEVICES, PLUGGING}),
         ),
         SyncPoint("syscore_shutdown", "before the syscore ops' shutdown", telling=True),
-        SyncPoint(last, f"after the syscore ops' shutdown, before {end}", telling=True),
+        SyncPoint(last, f"after the syscore ops' shutdown, before {end}", telling=True, anyone=said),
     )
 
 
@@ -174,13 +178,13 @@ def _plugging(callback: str, thread: str, by_kworker: bool = False) -> tuple[Syn
     )
 
 
-_SHUTS_DOWN = ("reboot", "poweroff")
+_SHUTS_DOWN = ("reboot", "poweroff", "kexec")
 _REFUSED_AT_SHUTDOWN = dict.fromkeys(_SHUTS_DOWN, ("EBUSY",))
 
 # With a test level it comes back by itself (kernel/power/suspend.c, suspend_test()).
 _SUSPEND = "; ".join(
     (
-        "echo 1 > /sys/module/suspend/parameters/pm_test_delay",
+        "echo 0 > /sys/module/suspend/parameters/pm_test_delay",
         "echo core > /sys/power/pm_test",
         "echo deep > /sys/power/mem_sleep",
         "echo mem > /sys/power/state",
@@ -225,7 +229,7 @@ _ALL = (
             SyncPoint(
                 "__x64_sys_delete_module",
                 "before the module is looked at",
-                beside=frozenset({"load", "vm"}),
+                beside=frozenset({"load", "vm", "close"}),
                 telling=True,
             ),
             SyncPoint("misc_deregister", "before /dev/kvm is removed"),
@@ -233,9 +237,9 @@ _ALL = (
             SyncPoint("unregister_syscore", "before the syscore ops are removed", kernels=_OLD, telling=True),
             SyncPoint("unregister_reboot_notifier", "before the reboot notifier is removed", kernels=_OLD),
         ),
-        cpu=2,
         needs=("module",),
-        beside={"load": ("EAGAIN",), "vm": ("EAGAIN",)},
+        beside={"load": ("EAGAIN",), "vm": ("EAGAIN",), "close": ("EAGAIN",)},
+        stand_in_the_way=("close",),  # the VM has the module until it is closed
     ),
     Activity(
         "vm",
@@ -278,7 +282,6 @@ _ALL = (
                 "kvm_arch_destroy_vm", "before the VM's parts are freed", task="guestctl", kernels=_OLD, telling=True
             ),
         ),
-        cpu=2,
         needs=("lazy module", "vm"),
     ),
     Activity(
@@ -288,7 +291,7 @@ _ALL = (
         "guestctl",
         _plugging("kvm_offline_cpu", "cpuhp/3", by_kworker=True),
         cpu=0,
-        beside=dict.fromkeys(("reboot", "poweroff", "suspend"), ("EBUSY",)),
+        beside=dict.fromkeys((*_SHUTS_DOWN, "suspend"), ("EBUSY",)),
         undo=({"online": 3, "id": "back"},),
     ),
     Activity(
@@ -299,7 +302,7 @@ _ALL = (
         _plugging("kvm_online_cpu", "cpuhp/2"),
         cpu=0,
         needs=("cpu 2 offline",),
-        beside=dict.fromkeys(("reboot", "poweroff", "suspend"), ("EBUSY",)),
+        beside=dict.fromkeys((*_SHUTS_DOWN, "suspend"), ("EBUSY",)),
     ),
     Activity(
         "suspend",
@@ -316,7 +319,8 @@ _ALL = (
         cpu=0,
         needs=("short freezer",),
         # The freezer gives up on a task in the kernel.
-        beside=dict.fromkeys(("load", "unload", "vm", "close", "offline", "online", "reboot"), ("FAILED",)),
+        beside=dict.fromkeys(("load", "unload", "vm", "close", "offline", "online", *_SHUTS_DOWN), ("FAILED",)),
+        stand_in_the_way=_SHUTS_DOWN,  # at their first points they have system_transition_mutex already
     ),
     Activity(
         "reboot",
@@ -336,6 +340,17 @@ _ALL = (
         cpu=0,
         ends="power-off",
     ),
+    Activity(
+        "kexec",
+        "kexec -e, after the machine's own kernel was loaded",
+        {"kexec": "force"},
+        "kexec",
+        # CPUs may come and go again from before machine_shutdown() on, which stops them.
+        _going_down("kernel_kexec", "machine_shutdown", "the other CPUs are stopped for the next kernel", said=True),
+        cpu=0,
+        ends="jump",
+        memory=1024,
+    ),
 )
 
 ACTIVITIES: dict[str, Activity] = {activity.name: activity for activity in _ALL}
@@ -349,13 +364,16 @@ class Cast:
 
     @classmethod
     def of(cls, names: Sequence[str]) -> Cast:
-        """Raises UsageError for an unknown activity, for fewer than two, and for two that are the same."""
+        """Raises UsageError for an unknown activity, for fewer than two, and for two that cannot be together."""
         for name in names:
             if name not in ACTIVITIES:
                 raise UsageError(f"unknown activity {name!r}", hint=closest(name, ACTIVITIES))
         if len(set(names)) < len(names) or not 2 <= len(names) <= 3:
             raise UsageError("two or three different activities can be explored", found=" ".join(names))
-        return cls(tuple(ACTIVITIES[name] for name in names))
+        made = cls(tuple(ACTIVITIES[name] for name in names))
+        if len(made.enders) > 1:  # the first has system_transition_mutex at its first point (kernel/reboot.c)
+            raise UsageError("one activity at most can end the boot", found=" ".join(sorted(made.enders)))
+        return made
 
     def __getitem__(self, name: str) -> Activity:
         return next(activity for activity in self.activities if activity.name == name)
@@ -368,6 +386,11 @@ class Cast:
     def enders(self) -> frozenset[str]:
         """The activities with which the boot is over."""
         return frozenset(activity.name for activity in self.activities if activity.ends)
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the next kernel follows without a reset."""
+        return any(activity.ends == "jump" for activity in self.activities)
 
     def others(self, name: str) -> list[Activity]:
         return [activity for activity in self.activities if activity.name != name]

@@ -188,14 +188,15 @@ class Campaign:
 
     # Running
 
-    def explore(self, jobs: int, first: bool = False) -> None:
-        """Runs what is left, `jobs` at a time; with `first`, until something is broken that is not known.
+    def explore(self, jobs: int, first: bool = False, limit: int | None = None) -> None:
+        """Runs what is left, `jobs` at a time; with `first`, until something is broken that is not known; at most
+        `limit` schedules.
 
         Whenever it ends, the folder has what was run.
         """
         if not self.left():
             return
-        queue = _Queue(self, self._prelude(), first)
+        queue = _Queue(self, self._prelude(), first, limit)
         try:
             self._work(queue, jobs)
         finally:
@@ -220,11 +221,11 @@ class Campaign:
     def _prelude(self) -> Path | None:
         """The machine with all at their first points, which every schedule goes on from; made anew each time.
 
-        None where each has to come there by itself: without the emulated platform, and where a point counts hits, of
-        which some may have been before.
+        None where each has to come there by itself: without the emulated platform; where a point counts hits, of
+        which some may have been before; and before a kexec, of which the platform is told by who starts it.
         """
         points = [point for held in self.script.points.values() for point in held]
-        if not self.engine.emulated or any(point.hit > 1 for point in points):
+        if not self.engine.emulated or self.plan.cast.jumps or any(point.hit > 1 for point in points):
             return None
         folder, path = self.folder / _PRELUDE, self.folder / f"{_PRELUDE}.yaml"
         shutil.rmtree(folder, ignore_errors=True)
@@ -308,18 +309,21 @@ class _Task:
 class _Queue(Sequence[_Task]):
     """Tasks that come to be when they are asked for, so that each takes into account what was learnt until then."""
 
-    def __init__(self, campaign: Campaign, prelude: Path | None, first: bool) -> None:
+    def __init__(self, campaign: Campaign, prelude: Path | None, first: bool, limit: int | None = None) -> None:
         self.campaign = campaign
         self.prelude = prelude
         self.first = first
+        self.limit = limit
         self.given: list[_Task] = []
         self.running: set[Schedule] = set()
         self.tries: Counter[Schedule] = Counter()
 
     @property
     def waiting(self) -> list[Schedule]:
-        """What is left and not running."""
+        """What is left and not running, unless it is time to stop."""
         if self.first and any(self.campaign.news(result) for result in self.campaign.results.values()):
+            return []
+        if self.limit is not None and len(self.given) >= self.limit:
             return []
         return [schedule for schedule in self.campaign.left() if schedule not in self.running]
 

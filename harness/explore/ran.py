@@ -65,7 +65,7 @@ class Ran:
 
 
 def _general(text: str) -> str:
-    return re.sub(r"0x[0-9a-f]{5,}|\b\d{3,}(?:\.\d+)?\b", "…", text.splitlines()[0])
+    return re.sub(r"(?<=CPU: )\d+|(?<=PID: )\d+|0x[0-9a-f]{5,}|\b\d{3,}(?:\.\d+)?\b", "…", text.splitlines()[0])
 
 
 def read_results(path: Path) -> list[Ran]:

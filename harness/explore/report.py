@@ -15,7 +15,7 @@ from harness.errors import Exit, worst_exit
 from harness.explore.campaign import Campaign
 from harness.explore.prune import Why
 from harness.explore.ran import Breach, How, Ran
-from harness.explore.schedules import schedule_name, switches
+from harness.explore.schedules import Schedule, schedule_name, switches
 
 EXPLORATION_FORMAT = 1
 
@@ -27,6 +27,10 @@ class Discovery:
     breach: Breach
     schedules: tuple[Ran, ...]
     reproduced: bool | None = None  # by running the simplest once more; None: not tried
+
+    @property
+    def simplest(self) -> Schedule:
+        return self.schedules[0].schedule
 
 
 def discoveries(campaign: Campaign) -> list[Discovery]:
@@ -124,16 +128,15 @@ def _first_frame(stack: str) -> str:
 
 
 def _print_discovery(console: Console, campaign: Campaign, number: int, discovery: Discovery) -> None:
-    simplest = discovery.schedules[0]
     claim = f"{discovery.breach.claim}: " if discovery.breach.claim else ""
     console.print(f"[bold red]{number}. {claim}{escape(discovery.breach.text)}[/]", highlight=False)
     count = len(discovery.schedules)
     console.print(f"   in {count} schedule{'s' if count > 1 else ''}; the simplest:", highlight=False)
-    console.print(f"   {campaign.title(simplest.schedule)}", highlight=False)
+    console.print(f"   {campaign.title(discovery.simplest)}", highlight=False)
     again = {True: "happened again", False: "[yellow]did not happen again[/]", None: "not run again"}
-    path = campaign.scenario_path(simplest.schedule)
+    path = campaign.scenario_path(discovery.simplest)
     console.print(f"   harness run {path}  ({again[discovery.reproduced]})", highlight=False, soft_wrap=True)
-    console.print(f"   [dim]{simplest.folder}[/]", soft_wrap=True)
+    console.print(f"   [dim]{discovery.schedules[0].folder}[/]", soft_wrap=True)
 
 
 def to_json(campaign: Campaign, found: Sequence[Discovery]) -> dict[str, Any]:
@@ -156,7 +159,7 @@ def to_json(campaign: Campaign, found: Sequence[Discovery]) -> dict[str, Any]:
                 "claim": discovery.breach.claim or None,
                 "text": discovery.breach.text,
                 "schedules": [schedule_name(result.schedule) for result in discovery.schedules],
-                "scenario": str(campaign.scenario_path(discovery.schedules[0].schedule)),
+                "scenario": str(campaign.scenario_path(discovery.simplest)),
                 "reproduced": discovery.reproduced,
             }
             for discovery in found

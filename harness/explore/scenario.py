@@ -71,7 +71,7 @@ def recording_text(activity: Activity, points: Sequence[SyncPoint], kernel: str,
             _section("title", f"{activity.name} alone"),
             _section("claims", [{"id": "done", "text": f"{activity.name} succeeds.", "source": _SOURCE}]),
             _section("kernels", [kernel]),
-            *([_section("machine", {"virt": "vmx"})] if platform else []),
+            *_machine([activity], platform),
             _section("trace", functions),
             _mapping("actors", {activity.name: _actor(activity)}, {}),
             _list("steps", ((step, "") for step in (*set_up([activity]), *_run_through(activity)))),
@@ -81,7 +81,21 @@ def recording_text(activity: Activity, points: Sequence[SyncPoint], kernel: str,
 
 
 def _run_through(activity: Activity) -> list[Json]:
-    return [{"start": activity.name}, {"until": activity.ends or f"{activity.name}.exit", "within": _FIRST_S}]
+    # The console tells of a kexec before the kernel comes to the last point.
+    more: list[Json] = [{"boot": "next"}] if activity.ends == "jump" else []
+    return [{"start": activity.name}, {"until": _end(activity), "within": _FIRST_S}, *more]
+
+
+def _end(activity: Activity) -> str:
+    """What to wait for when the activity goes to its end."""
+    return activity.ends if activity.ends in ("reset", "power-off") else f"{activity.name}.exit"
+
+
+def _machine(activities: Sequence[Activity], platform: bool) -> list[str]:
+    """The section that says what machine it takes, if it says anything."""
+    memory = max((activity.memory for activity in activities if activity.memory), default=None)
+    machine: Json = {**({"virt": "vmx"} if platform else {}), **({"memory": memory} if memory else {})}
+    return [_section("machine", machine)] if machine else []
 
 
 def point_id(activity: str, number: int) -> str:
@@ -127,7 +141,7 @@ class _Writer:
         """On what it is done, and what is traced and held."""
         return [
             _section("kernels", [self.script.kernel]),
-            *([_section("machine", {"virt": "vmx"})] if self.script.platform else []),
+            *_machine(self.cast.activities, self.script.platform),
             *([_section("trace", ["vendor_disable"])] if self.once else []),
             _mapping("actors", {activity.name: _actor(activity) for activity in self.cast.activities}, self.abouts),
             _mapping("points", self.points(), self.meanings()),
@@ -232,9 +246,11 @@ class _Writer:
         yield from self.opening()
         for begun in self.prefixes():
             name = begun[-1]
+            if self.is_end(begun) and self.cast[name].ends == "jump":
+                yield {"sample": "jump"}, "the machine does not stand still for it"
             yield {"release": point_id(name, self.before(begun))}, ""
             if self.is_end(begun):
-                yield {"until": self.cast[name].ends or f"{name}.exit", "within": _FIRST_S}, ""
+                yield {"until": _end(self.cast[name]), "within": _FIRST_S}, ""
             else:
                 number = self.after(begun)
                 yield _hold(name, number), f"{name} is held {self.script.points[name][number - 1].meaning}"
@@ -280,8 +296,7 @@ class _Writer:
     def outcomes(self, name: str) -> list[str]:
         """What an activity that came to its end may have ended with: others are a reason once they have begun."""
         last = max(place for place, letter in enumerate(self.schedule) if letter == name)
-        begun = {letter for letter in self.schedule[:last] if letter != name}
-        return self.cast[name].outcomes_beside([self.cast[other] for other in self.cast.names if other in begun])
+        return self.cast[name].outcomes_beside(self.cast.others(name), self.schedule[:last])
 
     def closing_expectations(self) -> Iterator[Json]:
         claim = {"claim": "as-they-left-it"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from harness.explore.schedules import Schedule
 from harness.scenario.load import build_scenario
 from harness.scenario.model import Scenario
 from harness.scenario.yaml_file import parse_yaml
+
+PAIRS = [names for names in itertools.combinations(ACTIVITIES, 2) if not all(ACTIVITIES[name].ends for name in names)]
 
 
 def script(names: Sequence[str], version: str = "6.12.95", platform: bool = True) -> Script:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from harness.explore.activities import ACTIVITIES
@@ -13,7 +11,7 @@ from harness.explore.schedules import interleavings, parse_schedule
 from harness.scenario.expectations import ExitStatus, Virt
 from harness.scenario.load import to_yaml
 from harness.scenario.steps import Hold, Release, Sample, Start, Until
-from tests.explore.scripts import as_alone, loaded, script
+from tests.explore.scripts import PAIRS, as_alone, loaded, script
 
 RACE = "load2-reboot4-load2-reboot1"
 
@@ -96,12 +94,26 @@ def test_points_that_are_left_out_are_not_there() -> None:
     assert made.aims(schedule, lessons.positions) == aims
 
 
-@pytest.mark.parametrize("names", list(itertools.combinations(ACTIVITIES, 2)), ids="-".join)
+@pytest.mark.parametrize("names", PAIRS, ids="-".join)
 def test_every_pair_makes_scenarios_that_load(names: tuple[str, str]) -> None:
     made = script(names)
     schedules = list(interleavings(made.segments(), made.cast.enders))
     scenario = loaded(made.text(schedules[len(schedules) // 3], as_alone))
-    assert bool(made.cast.enders) != any(isinstance(step, Sample) for step in scenario.steps)
+    samples = [step.name for step in scenario.steps if isinstance(step, Sample)]
+    assert samples[:1] == (["jump"] if made.cast.jumps else [] if made.cast.enders else ["after"])
+
+
+def test_a_kexec_is_looked_at_before_it_stops_the_other_cpus() -> None:
+    scenario = loaded(script(["load", "kexec"]).text(parse_schedule("load2-kexec5"), as_alone))
+    assert [step.title for step in scenario.steps][-3:] == ["sample jump", "release kexec-5", "until kexec.exit"]
+    assert [(e.at, e.claim) for e in scenario.expect if isinstance(e, Virt)] == [("jump", "off-when-cut-short")]
+    assert scenario.machine.memory == 1024
+
+
+def test_who_stands_in_the_way_need_not_have_begun() -> None:
+    scenario = loaded(script(["unload", "close"]).text(parse_schedule("unload5-close4"), as_alone))
+    outcomes = next(e for e in scenario.expect if isinstance(e, ExitStatus)).steps
+    assert (outcomes["unload"], outcomes["close"]) == (["OK", "EAGAIN"], ["OK"])
 
 
 @pytest.mark.parametrize("platform", [True, False])
