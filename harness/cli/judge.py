@@ -11,6 +11,7 @@ from harness.cli.outputs import Outputs, outputs
 from harness.errors import worst_exit
 from harness.judge.judge import judge as judge_record
 from harness.judge.record import load_record
+from harness.report.folders import run_folders
 from harness.report.result import RunResult
 from harness.report.terminal import print_results, results_console
 
@@ -29,7 +30,7 @@ def judge(runs: tuple[Path, ...], outputs: Outputs, verbose: bool) -> int:
     harness judge runs/* --junit results.xml --ktap results.ktap
     """
     results = []
-    for folder in runs:
+    for folder in run_folders(runs):
         record = load_record(folder)
         results.append(RunResult.of(record, judge_record(record), seconds=0.0))
     if not outputs.use_stdout:

@@ -1,0 +1,70 @@
+"""A run's verdict in words: what a report says first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.judge.record import RunRecord
+from harness.judge.verdict import ClaimVerdict, Finding, Judgement, Verdict
+
+# Never by colour alone: in a report each verdict has its sign.
+SIGNS = {
+    Verdict.CONFIRMED: "✓",
+    Verdict.VIOLATED: "✗",
+    Verdict.NOT_EXERCISED: "?",
+    Verdict.HARNESS_FAULT: "!",
+}
+FINDING_SIGNS = {Finding.HELD: "✓", Finding.FAILED: "✗", Finding.UNSEEN: "?"}
+
+# A fault of the harness hides what the kernel did; a violation is told before what was merely not seen.
+_WORST_FIRST = (Verdict.HARNESS_FAULT, Verdict.VIOLATED, Verdict.NOT_EXERCISED, Verdict.CONFIRMED)
+
+
+def worst(claims: Sequence[ClaimVerdict]) -> Verdict:
+    """The verdict that stands for all; a run without claims has exercised none."""
+    found = {claim.verdict for claim in claims}
+    return next((verdict for verdict in _WORST_FIRST if verdict in found), Verdict.NOT_EXERCISED)
+
+
+def headline(judgement: Judgement) -> str:
+    """The verdict on all claims: `Violated, as declared`, `1 of 3 claims violated`."""
+    claims = judgement.claims
+    verdict = worst(claims)
+    counts = Counter(claim.verdict for claim in claims)
+    if verdict is Verdict.HARNESS_FAULT:
+        return "No verdict: the harness failed"
+    if counts[verdict] == len(claims):
+        text = {1: verdict.value.capitalize(), 2: f"Both claims {verdict.value}"}.get(
+            len(claims), f"All {len(claims)} claims {verdict.value}"
+        )
+    else:
+        text = f"{counts[verdict]} of {len(claims)} claims {verdict.value}"
+    unusual = [claim for claim in claims if claim.verdict is not Verdict.CONFIRMED]
+    return f"{text}, as declared" if unusual and all(claim.as_declared for claim in claims) else text
+
+
+def explanation(record: RunRecord, judgement: Judgement) -> list[str]:
+    """What the headline rests on, a sentence each: the scenario's own words, a fault, what failed."""
+    sentences = []
+    for claim in judgement.claims:
+        if claim.as_declared and (meaning := claim.use.means.get(str(record.kernel["label"]))):
+            sentences.append(f"{claim.use.claim.id}: {meaning}")
+    if record.fault is not None:
+        blame = "The kernel is not to blame. " if worst(judgement.claims) is Verdict.HARNESS_FAULT else ""
+        sentences.append(blame + "The run ended early: " + record.fault.text.partition("\n")[0])
+    for claim in judgement.claims:
+        # What concerns the run as a whole stands at every claim; here once is enough.
+        sentences += [found.text for found in claim.findings if found.finding is Finding.FAILED]
+    if worst(judgement.claims) is Verdict.NOT_EXERCISED:
+        sentences += [
+            found.text for claim in judgement.claims for found in claim.findings if found.finding is Finding.UNSEEN
+        ]
+    return list(dict.fromkeys(sentences))
+
+
+def declared(claim: ClaimVerdict) -> str:
+    """What the scenario had declared, for behind a verdict: `known`, `declared: violated`, or nothing."""
+    if claim.known is None:
+        return ""
+    return "known" if claim.as_declared else f"declared: {claim.known}"
