@@ -14,6 +14,7 @@ from harness.cli.explore import explore
 from harness.cli.judge import judge
 from harness.cli.kernels import kernels
 from harness.cli.mutants import mutants
+from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.schema import schema
 from harness.display import Level
@@ -42,7 +43,7 @@ def cli(verbose: bool, quiet: bool) -> None:
     progress.set_level(Level.QUIET if quiet else Level.VERBOSE if verbose else Level.NORMAL)
 
 
-for _command in (run, explore, judge, mutants, kernels, doctor, bench, schema):
+for _command in (run, explore, judge, report, mutants, kernels, doctor, bench, schema):
     cli.add_command(_command)
 
 

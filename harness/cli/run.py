@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
+from harness import progress
 from harness.cli import options
 from harness.cli.outputs import Outputs, outputs
 from harness.errors import HarnessError, worst_exit
 from harness.kernels.model import BuildOptions
 from harness.machine.auto import Tools
 from harness.mutants.named import kernel_of
+from harness.report.folders import write_batch
 from harness.report.repeats import print_disagreements, repeats
 from harness.report.result import NotRun, RunResult
 from harness.report.terminal import print_results, results_console
@@ -117,6 +119,8 @@ def run(
             console = results_console()
             print_results(console, [run for group in groups for run in group.samples], verbose)
             print_disagreements(console, groups)
+        if len(ordered) > 1:
+            progress.note(f"the index of these runs: {write_batch(ordered)}")
         outputs.write(ordered, _not_run(jobs, results, why))
     return int(worst_exit([group.exit for group in groups]))
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from harness.probes.platform_log import merge, parse_platform, untold_losses
 from harness.probes.points import ArmedPoint
 from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
 from harness.probes.tracer import BEFORE, STREAMS, Tracer
+from harness.report.html import write_report
 from harness.report.result import RunResult
 from harness.run.events import EventLog
 from harness.run.guest_plan import guest_plan
@@ -114,6 +116,8 @@ def run_job(job: Job) -> RunResult:
         record = load_record(folder.path)
         result = RunResult.of(record, judge(record), time.monotonic() - begin)
         folder.write_json("verdict.json", result.to_json())
+        if job.prelude is None:  # of an exploration's hundreds of runs, nobody reads each
+            write_report(record, result.judgement, result.seconds)
     return result
 
 
@@ -152,6 +156,7 @@ class Run:
             "engine": self.job.engine.name,
             "vendor": self.job.engine.extension.name,
             "qemu": self.job.qemu.version,
+            "harness": metadata.version("virt-ordering-harness"),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "online": [],
             "preemption": "",
