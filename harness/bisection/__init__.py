@@ -1,0 +1,1 @@
+"""Which commit broke a claim: `git bisect run` over revisions that are built, booted and judged."""
