@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness.cache import disk_full_is_a_host_fault
 from harness.errors import HostFault, UsageError
 
 STDOUT = "-"
@@ -43,10 +44,11 @@ def write_output(target: str, text: str) -> None:
     data = text.encode("utf-8", errors="backslashreplace")
     path = Path(target).resolve()  # a link goes on being one
     try:
-        if _replaceable(path):
-            _replace(path, data)
-        else:
-            path.write_bytes(data)
+        with disk_full_is_a_host_fault(path.parent):
+            if _replaceable(path):
+                _replace(path, data)
+            else:
+                path.write_bytes(data)
     except OSError as error:
         raise HostFault(f"cannot write {target}: {error.strerror}") from error
 
