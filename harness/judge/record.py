@@ -12,8 +12,8 @@ from typing import Any
 from harness.errors import UsageError
 from harness.guest.outcome import STEPS_LOG, Outcome
 from harness.observe.console_log import ConsoleLog
-from harness.observe.sample import Sample
-from harness.probes.event import Event
+from harness.observe.sample import SAMPLES_LOG, Sample
+from harness.probes.event import EVENTS_LOG, Event
 from harness.scenario.functions import Vendor
 from harness.scenario.kinds import HoldMode
 from harness.scenario.load import build_scenario
@@ -107,8 +107,8 @@ def load_record(folder: Path) -> RunRecord:
         vendor=run["vendor"],
         online=tuple(run["online"]),
         armed=tuple(run["armed"]),
-        events=tuple(Event.from_json(line) for line in _jsonl(folder / "events.jsonl")),
-        samples={line["name"]: Sample.from_json(line) for line in _jsonl(folder / "samples.jsonl")},
+        events=tuple(Event.from_json(line) for line in _jsonl(folder / EVENTS_LOG)),
+        samples={line["name"]: Sample.from_json(line) for line in _jsonl(folder / SAMPLES_LOG)},
         outcomes={line["id"]: Outcome.from_json(line) for line in _jsonl(folder / STEPS_LOG)},
         console=ConsoleLog.parse(_text(folder / "console.log")),
         lost={int(boot): count for boot, count in run["lost"].items()},

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+SAMPLES_LOG = "samples.jsonl"  # in a run's folder: a sample per line
+
 ABSENT = "absent"  # what a path that leads nowhere holds
 PLATFORM = "platform."  # paths into the emulated platform's state begin so
 
@@ -68,7 +70,7 @@ class Sample:
         return (self.guest, path) if inner == path else (self.platform, inner)
 
     def to_json(self) -> dict[str, Any]:
-        """The sample as one line of samples.jsonl."""
+        """The sample as one line of SAMPLES_LOG."""
         return asdict(self)
 
     @classmethod

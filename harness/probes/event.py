@@ -10,6 +10,8 @@ from typing import Any
 from harness.scenario.kinds import Phase, Selector
 from harness.scenario.platform_events import PLATFORM_EVENTS, SOURCE
 
+EVENTS_LOG = "events.jsonl"  # in a run's folder: an event per line, in their order
+
 _FAULT = "(fault)"
 
 
@@ -76,7 +78,7 @@ class Event:
         return self.phase in ("call", "point") and self.name not in PLATFORM_EVENTS
 
     def to_json(self) -> dict[str, Any]:
-        """The event as one line of events.jsonl, without what is empty."""
+        """The event as one line of EVENTS_LOG, without what is empty."""
         return {key: value for key, value in asdict(self).items() if value not in (None, {}, "") or key == "seq"}
 
     @classmethod
