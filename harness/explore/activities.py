@@ -163,17 +163,18 @@ def _going_down(first: str, last: str, end: str, said: bool = False) -> tuple[Sy
     )
 
 
-def _plugging(callback: str, thread: str, by_kworker: bool = False) -> tuple[SyncPoint, ...]:
-    """A CPU that goes or comes; `callback` is KVM's, which the CPU's own hotplug thread calls.
+def _plugging(callback: str, meaning: str, thread: str, by_kworker: bool = False) -> tuple[SyncPoint, ...]:
+    """A CPU that goes or comes; `callback` is one that its own hotplug thread calls.
 
-    Since 6.7 a CPU is taken offline by a kworker, for which the writer of `online` waits (kernel/cpu.c,
-    cpu_down_maps_locked()). cpus_write_lock() itself is inlined; nobody else takes such a lock for writing then.
+    Not KVM's, which that thread calls for whoever installs or removes KVM's state, too. Since 6.7 a CPU is taken
+    offline by a kworker, for which the writer of `online` waits (kernel/cpu.c, cpu_down_maps_locked()).
+    cpus_write_lock() itself is inlined; nobody else takes such a lock for writing then.
     """
     lock = "percpu_down_write"
     return (
         SyncPoint(lock, "before the hotplug lock is taken", telling=True, anyone=by_kworker),
         SyncPoint(lock, "with the hotplug lock", "return", telling=True, anyone=by_kworker),
-        SyncPoint(callback, "before KVM's callback on the CPU", task=thread, kernels=_NEW),
+        SyncPoint(callback, meaning, task=thread),
         SyncPoint("percpu_up_write", "before the hotplug lock is given back", anyone=by_kworker),
     )
 
@@ -289,7 +290,7 @@ _ALL = (
         "CPU 3 goes offline",
         {"offline": 3},
         "guestctl",
-        _plugging("kvm_offline_cpu", "cpuhp/3", by_kworker=True),
+        _plugging("sched_cpu_deactivate", "before KVM's callback on the CPU", "cpuhp/3", by_kworker=True),
         cpu=0,
         beside=dict.fromkeys((*_SHUTS_DOWN, "suspend"), ("EBUSY",)),
         undo=({"online": 3, "id": "back"},),
@@ -299,7 +300,7 @@ _ALL = (
         "CPU 2 comes back online",
         {"online": 2},
         "guestctl",
-        _plugging("kvm_online_cpu", "cpuhp/2"),
+        _plugging("sched_cpu_activate", "after KVM's callback on the CPU", "cpuhp/2"),
         cpu=0,
         needs=("cpu 2 offline",),
         beside=dict.fromkeys((*_SHUTS_DOWN, "suspend"), ("EBUSY",)),

@@ -114,7 +114,8 @@ class Campaign:
     def script(self) -> Script:
         points = {name: recording.points for name, recording in self.recordings.items()}
         old = self.kernel.version < KernelVersion(6, 12)
-        return Script(self.plan.cast, points, self.plan.kernel, old, self.engine.emulated, self.plan.command)
+        plan = self.plan
+        return Script(plan.cast, points, plan.kernel, old, self.engine.emulated, plan.command, frozenset(plan.given))
 
     @cached_property
     def schedules(self) -> list[Schedule]:

@@ -43,10 +43,14 @@ class Plan:
         words += ["--baseline", self.baseline] if self.baseline else []
         return " ".join([*words, *(["--all"] if self.every else [])])
 
+    @property
+    def given(self) -> dict[str, tuple[SyncPoint, ...]]:
+        """The points of `--points`, by activity. Raises UsageError for what is none."""
+        return dict(parse_points(text) for text in self.points)
+
     def wanted(self, version: str) -> dict[str, tuple[SyncPoint, ...]]:
         """The points to look for, by activity. Raises UsageError for a given one of an activity that is not there."""
-        cast = self.cast
-        given = dict(parse_points(text) for text in self.points)
+        cast, given = self.cast, self.given
         if strangers := sorted(given.keys() - set(cast.names)):
             raise UsageError(f"--points speaks of {strangers[0]}, which is not explored")
         return {name: given.get(name) or _points_of(cast, cast[name], version) for name in cast.names}

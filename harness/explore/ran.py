@@ -74,21 +74,36 @@ def read_results(path: Path) -> list[Ran]:
     return [Ran.from_json(json.loads(line)) for line in lines]
 
 
+_FOR_WORKER = "__flush_work+"  # kernel/workqueue.c
+
+
 @dataclass(frozen=True)
 class Missed:
-    """A hold that nobody came to, as the run's folder has it."""
+    """A hold that nobody came to, as the run's folder has it. `held` are the points at which somebody was."""
 
     point: str
     why: str  # MissedHold's
     text: str
+    sleeping: Mapping[str, str]
+    held: tuple[str, ...]
 
     @classmethod
     def of(cls, folder: Path) -> Missed | None:
         """None when the run missed no hold."""
-        missed = json.loads((folder / "run.json").read_text()).get("missed")
-        if not missed:
+        meta = json.loads((folder / "run.json").read_text())
+        if not (missed := meta.get("missed")):
             return None
-        return cls(missed["point"], missed["why"], missed["detail"])
+        held = tuple(hold["point"] for hold in meta["holds"])
+        return cls(missed["point"], missed["why"], missed["detail"], missed["sleeping"], held)
+
+    @property
+    def blocked(self) -> str:
+        """Where the activity that was awaited sleeps; "" when it is only slow, or not known to sleep.
+
+        It may sleep by another task: a kworker, which is nobody's; who waits for one says nothing.
+        """
+        own = self.sleeping.get(self.point.rpartition("-")[0], "")
+        return "" if self.why != "asleep" else self.sleeping.get("", "") or ("" if _FOR_WORKER in own else own)
 
 
 def ran(schedule: Schedule, result: RunResult, aims: Sequence[str], segments: Mapping[str, int]) -> Ran:
@@ -103,6 +118,8 @@ def ran(schedule: Schedule, result: RunResult, aims: Sequence[str], segments: Ma
         length = aims.index(missed.point) + 1 if missed.point in aims else 0
     breaches = _breaches(result)
     how, why = _how(result, missed, breaches)
+    if how == "blocked" and missed is not None and (caught := _caught(missed, aims[:length])):
+        how, why = "unseen", f"somebody else was held at {caught}, whom the schedule has not let go there"
     position = _position(missed, segments) if how == "strayed" and missed is not None else 0
     return Ran(schedule, how, round(result.seconds, 3), str(result.folder), length, why, breaches, position)
 
@@ -112,12 +129,21 @@ def _how(result: RunResult, missed: Missed | None, breaches: tuple[Breach, ...])
         return "broken", ""
     if missed is not None and missed.why in ("exited", "elsewhere"):
         return "strayed", result.fault.splitlines()[0]
-    if missed is not None and missed.why == "asleep":
-        return "blocked", missed.text
+    if missed is not None and missed.blocked:
+        return "blocked", missed.blocked
     if result.exit is Exit.CONFIRMED:
         return "held", ""
     how: How = "unseen" if result.exit is Exit.NOT_EXERCISED else "fault"
     return how, result.fault or "; ".join(_texts(result, Finding.UNSEEN))
+
+
+def _caught(missed: Missed, aims: Sequence[str]) -> str:
+    """A point at which somebody was held although no letter brought its activity there; "" for none.
+
+    A point that is a task's and no actor's, such as a CPU's hotplug thread, takes whoever makes that task work.
+    """
+    begun = {*aims, missed.point}
+    return next((point for point in missed.held if point not in begun and not point.endswith("-1")), "")
 
 
 def _position(missed: Missed, segments: Mapping[str, int]) -> int:

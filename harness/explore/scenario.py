@@ -29,7 +29,8 @@ Places = Callable[[Schedule], Mapping[str, int]]  # where all stand after some l
 class Script:
     """What all schedules of an exploration have in common.
 
-    `platform` says whether the emulated platform sees VMX's instructions, and functions up to the very reset.
+    `platform` says whether the emulated platform sees VMX's instructions, and functions up to the very reset. `given`
+    are the activities that the command line gave points for, before which they may have done anything.
     """
 
     cast: Cast
@@ -38,6 +39,7 @@ class Script:
     old: bool  # before 6.12, which enables with the first VM and not at load
     platform: bool
     command: str  # what is to be said to explore all of it again
+    given: frozenset[str] = frozenset()
 
     def segments(self) -> dict[str, int]:
         """How many segments each activity has."""
@@ -296,7 +298,8 @@ class _Writer:
     def outcomes(self, name: str) -> list[str]:
         """What an activity that came to its end may have ended with: others are a reason once they have begun."""
         last = max(place for place, letter in enumerate(self.schedule) if letter == name)
-        return self.cast[name].outcomes_beside(self.cast.others(name), self.schedule[:last])
+        begun = self.script.given.union(self.schedule[:last])
+        return self.cast[name].outcomes_beside(self.cast.others(name), begun)
 
     def closing_expectations(self) -> Iterator[Json]:
         claim = {"claim": "as-they-left-it"}

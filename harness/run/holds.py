@@ -38,18 +38,29 @@ class MissedHold(NotExercised):
 
     `why`: its actor came to its end (exited) or to another of its points (elsewhere), or the machine came to its end
     (ended); an actor slept uninterruptibly until everybody was let go (asleep); none of these (running). `detail` is
-    the actor's outcome, that other point, or where it sleeps.
+    the actor's outcome or that other point. `sleeping` says where each actor sleeps, and under "" where tasks that
+    are no actor's do: somebody whose worker is held sleeps as well, and keeps nobody from the point.
     """
 
-    def __init__(self, point: str, why: MissedWhy, what: str, *, detail: str = "", evidence: str = "") -> None:
+    def __init__(
+        self,
+        point: str,
+        why: MissedWhy,
+        what: str,
+        *,
+        detail: str = "",
+        sleeping: Mapping[str, str] | None = None,
+        evidence: str = "",
+    ) -> None:
         super().__init__(what, evidence=evidence)
         self.point = point
         self.why = why
         self.detail = detail
+        self.sleeping = sleeping or {}
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """As run.json has it."""
-        return {"point": self.point, "why": self.why, "detail": self.detail}
+        return {"point": self.point, "why": self.why, "detail": self.detail, "sleeping": dict(self.sleeping)}
 
 
 @dataclass

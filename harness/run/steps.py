@@ -20,6 +20,7 @@ from harness.guest.session import Session
 from harness.guest.tasks import Task, asleep, below, blocked_by_console, leaves, look, look_twice
 from harness.machine.ending import EndingKind, GuestEnded
 from harness.machine.state import ENDED, State
+from harness.observe.sample import SAMPLES_LOG
 from harness.observe.sampler import take_sample
 from harness.probes.tracer import Tracer
 from harness.run.events import EventLog
@@ -266,26 +267,33 @@ class Steps:
         An actor that sleeps waits for one that is held, or for ever: everybody is let go to find out.
         """
         what = f"nobody came to point {step.point!r} within {step.seconds:g} s"
-        sleeping, evidence = self._sleeping_actors(), self._whereabouts()
-        if not sleeping:
+        sleeping, evidence = self._sleeping(), self._whereabouts()
+        if not sleeping.keys() & self.actors.keys():
             return MissedHold(step.point, "running", what, evidence=evidence)
         error = held_or_hung(step.id, self.session, late, self.holds.describe(), self._let_go)
         if isinstance(error, StepHung):
             return error
-        return MissedHold(step.point, "asleep", what, detail="\n".join(map(str, sleeping)), evidence=evidence)
+        where = {name: "\n".join(map(str, tasks)) for name, tasks in sleeping.items()}
+        return MissedHold(step.point, "asleep", what, sleeping=where, evidence=evidence)
 
-    def _sleeping_actors(self) -> list[Task]:
-        """The tasks of actors that sleep uninterruptibly."""
-        pids = [actor.pid for actor in self.actors.values()]
+    def _sleeping(self) -> dict[str, list[Task]]:
+        """The tasks of actors that sleep uninterruptibly; under "" those of nobody, such as a kworker."""
         deadline = Deadline.after(_LOOK_S, "the actors' tasks")
         try:
+            blocked = blocked_by_console(self.session, deadline)
+            tasks, stuck = blocked, list(blocked.values())
             if self.session.machine.has_network(deadline):
                 if not self.session.shell.alive:  # after a prelude nobody may have needed it yet
                     self.session.shell.connect(deadline)
-                return asleep(*look_twice(self.session, _STABLE_S, deadline, pids))
-            return list(below(blocked_by_console(self.session, deadline), pids).values())
+                before, tasks = look_twice(self.session, _STABLE_S, deadline)
+                stuck = [*asleep(before, tasks), *(task for task in stuck if task.pid not in tasks)]
         except HarnessError:
-            return []
+            return {}
+        owners = {pid: name for name, actor in self.actors.items() for pid in below(tasks, [actor.pid])}
+        found: dict[str, list[Task]] = {}
+        for task in stuck:
+            found.setdefault(owners.get(task.pid, ""), []).append(task)
+        return found
 
     @_perform.register
     def _(self, step: Release, deadline: Deadline) -> Result:
@@ -294,7 +302,7 @@ class Steps:
     def _sample(self, name: str, deadline: Deadline) -> None:
         """Takes a sample and keeps it."""
         sample = take_sample(name, self.session, deadline, stopped=self.holds.stop_a_cpu)
-        self.folder.append("samples.jsonl", sample.to_json())
+        self.folder.append(SAMPLES_LOG, sample.to_json())
 
     # Actors
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,15 @@ UNSEEN = Found(Finding.UNSEEN, "sample 'reset' was not taken")
 
 
 def result(
-    folder: Path, verdict: Verdict, *findings: Found, missed: dict[str, str] | None = None, fault: str = ""
+    folder: Path,
+    verdict: Verdict,
+    *findings: Found,
+    missed: dict[str, Any] | None = None,
+    held: tuple[str, ...] = (),
+    fault: str = "",
 ) -> RunResult:
-    (folder / "run.json").write_text(json.dumps({"missed": missed} if missed else {}))
+    meta = {"missed": missed, "holds": [{"point": point} for point in held]} if missed else {}
+    (folder / "run.json").write_text(json.dumps(meta))
     uses = [ClaimUse(claim=Claim(id=id, text="t", source="s")) for id in ("off", "outcomes")]
     claims = tuple(ClaimVerdict(use, verdict, findings) for use in uses)
     return RunResult("s", "t", "debian:6.12", "6.12", "tcg-vmx", folder, 1.5, Judgement(claims), fault)
@@ -36,8 +43,8 @@ def seen(made: RunResult) -> Ran:
     return ran(SCHEDULE, made, AIMS, SEGMENTS)
 
 
-def missed(why: str, point: str, detail: str = "") -> dict[str, str]:
-    return {"point": point, "why": why, "detail": detail}
+def missed(why: str, point: str, detail: str = "", **sleeping: str) -> dict[str, Any]:
+    return {"point": point, "why": why, "detail": detail, "sleeping": sleeping}
 
 
 def test_all_was_as_it_must_be(tmp_path: Path) -> None:
@@ -58,8 +65,6 @@ def test_what_is_broken_has_the_claim_and_what_the_run_is_accused_of_has_none(tm
     [
         ("exited", "load-4", "EBUSY", "strayed", "load2-reboot3-load1", 6),
         ("elsewhere", "load-3", "load-5", "strayed", "load2", 5),
-        ("asleep", "reboot-3", "mutex_lock", "blocked", "load2-reboot2", 0),
-        ("asleep", "load-2", "mutex_lock", "blocked", "load1", 0),
         ("running", "reboot-3", "", "unseen", "load2-reboot2", 0),
     ],
 )
@@ -69,7 +74,34 @@ def test_a_hold_that_nobody_came_to(
     made = result(tmp_path, Verdict.NOT_EXERCISED, UNSEEN, missed=missed(why, point, detail), fault="nobody came")
     found = seen(made)
     assert (found.how, found.begun, found.position) == (how, parse_schedule(begun), position)
-    assert found.why == (detail if how == "blocked" else "nobody came")
+    assert found.why == "nobody came"
+
+
+@pytest.mark.parametrize(
+    ("point", "sleeping", "how", "begun"),
+    [
+        ("reboot-3", {"reboot": "mutex_lock+0x1"}, "blocked", "load2-reboot2"),
+        ("load-2", {"load": "mutex_lock+0x1"}, "blocked", "load1"),
+        # Somebody whose worker or hotplug thread is held sleeps, and is in nobody's way.
+        ("load-2", {"reboot": "cpu_down_maps_locked+0x1"}, "unseen", "load1"),
+        ("load-2", {"load": "__flush_work+0x1"}, "unseen", "load1"),
+        ("load-2", {"load": "__flush_work+0x1", "": "percpu_rwsem_wait+0x1"}, "blocked", "load1"),
+    ],
+)
+def test_who_sleeps(tmp_path: Path, point: str, sleeping: dict[str, str], how: str, begun: str) -> None:
+    slept = missed("asleep", point, **sleeping)
+    found = seen(
+        result(tmp_path, Verdict.NOT_EXERCISED, missed=slept, held=("load-1", "reboot-1"), fault="nobody came")
+    )
+    assert (found.how, found.begun) == (how, parse_schedule(begun))
+    assert how != "blocked" or found.why in sleeping.values()
+
+
+def test_who_is_held_at_a_point_of_another_is_not_blocked(tmp_path: Path) -> None:
+    slept = missed("asleep", "load-2", load="wait_for_completion+0x1")
+    held = ("load-1", "reboot-1", "reboot-3")
+    found = seen(result(tmp_path, Verdict.NOT_EXERCISED, missed=slept, held=held))
+    assert found.how == "unseen" and "reboot-3" in found.why
 
 
 def test_a_first_point_that_is_missed_says_nothing_of_any_letter(tmp_path: Path) -> None:
