@@ -20,10 +20,10 @@ from harness.deadline import Deadline
 from harness.debian import Archive, Package
 from harness.errors import DoesNotBuild, HostFault, UsageError
 from harness.kernels import patches
+from harness.kernels.diff import Patch
 from harness.kernels.kconfig import read_config
 from harness.kernels.model import Kernel, KernelVersion
 from harness.kernels.own_modules import OwnModule
-from harness.kernels.patches import Patch
 from harness.kernels.source import Recipe
 from harness.kernels.store import Entry, Parts
 from harness.kernels.toolchain import Toolchain, toolchain_for

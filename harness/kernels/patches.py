@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
-import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from email.message import EmailMessage
+from collections.abc import Iterable
 from pathlib import Path
 
-from harness import process
+from harness import process, progress
 from harness.deadline import Deadline
 from harness.errors import DoesNotBuild, UsageError
-
-
-@dataclass(frozen=True)
-class FileDiff:
-    """What a patch does to one file."""
-
-    paths: tuple[str, ...]  # relative to the kernel's root; two of them for a rename
-    text: str
-
-
-@dataclass(frozen=True)
-class Patch:
-    """One patch: a change set that applies as a whole."""
-
-    origin: Path  # the file that it was read from
-    subject: str  # of its mail, else the file's name
-    diffs: tuple[FileDiff, ...]
-
-    @property
-    def sha256(self) -> str:
-        """Of the diffs alone, so that a resent mail with the same change is the same patch."""
-        return hashlib.sha256("".join(diff.text for diff in self.diffs).encode(errors="surrogateescape")).hexdigest()
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Every path that it touches."""
-        return tuple(dict.fromkeys(path for diff in self.diffs for path in diff.paths))
-
-    def only(self, relevant: Callable[[str], bool]) -> Patch:
-        """The part that touches a file of which `relevant` is true."""
-        return Patch(self.origin, self.subject, tuple(d for d in self.diffs if any(map(relevant, d.paths))))
-
-    def __str__(self) -> str:
-        return f"{self.origin} ({self.subject})" if self.subject != self.origin.name else str(self.origin)
+from harness.kernels.diff import Patch
+from harness.kernels.mailbox import read_series
 
 
 def read_patches(origins: Iterable[Path]) -> tuple[Patch, ...]:
     """The patches in `origins`, in order: each a patch, a mailbox, a `series` file or a directory with one.
 
-    Raises UsageError for what cannot be read or holds no diff.
+    Of a mailbox, its series (mailbox.py), with a note of what is left out. Raises UsageError for what cannot be read
+    or holds no diff.
     """
     return tuple(patch for origin in origins for patch in _read(origin))
 
@@ -78,24 +42,14 @@ def apply(patch: Patch, tree: Path, deadline: Deadline) -> None:
 
 def _read(origin: Path) -> list[Patch]:
     if origin.is_dir() or origin.name == "series":
-        return _read_series(origin)
-    try:
-        raw = origin.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"patch {origin} cannot be read: {error.strerror}", hint="give a file, an mbox or a series"
-        ) from error
-    patches = [patch for message in _messages(raw) if (patch := _parse(origin, *message)).diffs]
-    if not patches:
-        raise UsageError(
-            f"{origin} is not a patch",
-            expected="a unified diff (`--- a/file`, `+++ b/file`, `@@ …`), as from `git format-patch` or `diff -u`",
-            found=f"{len(raw)} bytes without one",
-        )
-    return patches
+        return _read_quilt(origin)
+    series = read_series(origin)
+    for note in series.notes:
+        progress.note(f"{origin}: {note}")
+    return [mail.patch for mail in series.mails]
 
 
-def _read_series(origin: Path) -> list[Patch]:
+def _read_quilt(origin: Path) -> list[Patch]:
     """quilt(1): one patch per line, comments after #, an optional -p1."""
     series = origin / "series" if origin.is_dir() else origin
     try:
@@ -111,64 +65,6 @@ def _read_series(origin: Path) -> list[Patch]:
     if not names:
         raise UsageError(f"quilt series {series} names no patch")
     return [patch for words in names for patch in _read(series.parent / words[0])]
-
-
-# The separator that git format-patch and mailing list archives write before each mail.
-_MBOX_FROM = re.compile(rb"^From \S+ +(?:\w{3} ){2}.*\d{4}.*\n", re.MULTILINE)
-
-
-def _messages(raw: bytes) -> Iterator[tuple[str, str]]:
-    """(subject, text) of each mail in a mailbox; of a plain patch, ("", text)."""
-    chunks = [chunk for chunk in _MBOX_FROM.split(raw) if chunk.strip()]
-    for chunk in chunks:
-        if _MAIL_HEADER.match(chunk) is None:
-            yield "", _decode(chunk)
-        else:
-            message = email.message_from_bytes(chunk, policy=email.policy.default)
-            assert isinstance(message, EmailMessage)
-            yield " ".join(str(message["subject"] or "").split()), _body(message)
-
-
-_MAIL_HEADER = re.compile(rb"(?i)(?:from|date|subject|message-id|received|return-path):")
-
-
-def _body(message: EmailMessage) -> str:
-    """The text parts, undone from quoted-printable or base64 when the mailbox came from an archive."""
-    parts = [part.get_payload(decode=True) for part in message.walk() if part.get_content_maintype() == "text"]
-    return "".join(_decode(part) for part in parts if isinstance(part, bytes))
-
-
-def _decode(raw: bytes) -> str:
-    return raw.decode(errors="surrogateescape").replace("\r\n", "\n")
-
-
-# Where the diff of one file begins. A plain `diff -u` has no "diff" line.
-_DIFF_START = re.compile(r"^(?=diff --git )|^(?=--- \S.*\n\+\+\+ \S.*\n@@ )", re.MULTILINE)
-_OLD_NEW = re.compile(r"^--- (\S+).*\n\+\+\+ (\S+).*\n@@ ", re.MULTILINE)
-_RENAME = re.compile(r"^rename (?:from|to) (\S+)$", re.MULTILINE)
-
-
-def _parse(origin: Path, subject: str, text: str) -> Patch:
-    diffs: list[FileDiff] = []
-    pending = ""  # a "diff --git" block up to its "---" line
-    for chunk in _DIFF_START.split(text)[1:]:
-        pending += chunk
-        if chunk.startswith("diff --git ") and "\n--- " not in chunk and not _RENAME.search(chunk):
-            continue
-        if touched := _paths(pending):
-            diffs.append(FileDiff(touched, _without_signature(pending)))
-        pending = ""
-    return Patch(origin, subject or origin.name, tuple(diffs))
-
-
-def _paths(text: str) -> tuple[str, ...]:
-    names = [name.partition("/")[2] for pair in _OLD_NEW.findall(text) for name in pair if name != "/dev/null"]
-    return tuple(dict.fromkeys([*names, *_RENAME.findall(text)]))
-
-
-def _without_signature(text: str) -> str:
-    """Drops git format-patch's "-- \\n2.39.5" and the next quilt header, which patch(1) would call garbage."""
-    return re.split(r"^-- $", text, maxsplit=1, flags=re.MULTILINE)[0]
 
 
 _FILE = re.compile(r"(?:checking|patching) file '?([^'\n]+?)'?(?: \(.*\))?$")

@@ -10,9 +10,10 @@ from typing import ClassVar
 
 from harness.deadline import Deadline
 from harness.errors import UsageError
+from harness.kernels.diff import Patch
 from harness.kernels.kconfig import Fragment, read_fragment
 from harness.kernels.model import BuildOptions
-from harness.kernels.patches import Patch, read_patches
+from harness.kernels.patches import read_patches
 from harness.kernels.store import Parts
 
 MODULE_SETS = ("kvm",)  # what `modules_only` can be
