@@ -164,7 +164,8 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Se
                 connection.execute(statement)
         if version < len(migrations):
             connection.execute(f"PRAGMA user_version = {len(migrations)}")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the header says the version
+    if version < len(migrations):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the header says the version
 
 
 @contextlib.contextmanager

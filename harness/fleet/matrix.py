@@ -150,6 +150,7 @@ def load_matrix(path: Path) -> Matrix:
     for check in (_check_kernels, _check_scenarios, _check_engines):
         check(matrix, faults)
     faults.raise_if_any()
+    _ = matrix.loaded  # what is wrong with a scenario is told now as well
     return matrix
 
 
