@@ -7,7 +7,7 @@ by giving slots more pixels. Down, a place is in pixels.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,14 +21,17 @@ from harness.scenario.expectations import ExitStatus, Expectation, State, Virt
 WIDTH = 1100.0  # of all slots together, unzoomed
 GUTTER = 64.0  # left of them: the lanes' names
 _STEP_H = 20.0
-_HEAD_H = 34.0  # badges of violations, and the samples' names
+_SAMPLE_ROWS, _SAMPLE_ROW_H = 3, 13.0  # the samples' names, above all lanes
+_HEAD_H = _SAMPLE_ROWS * _SAMPLE_ROW_H + 8
 _LANE_H = 50.0
 _LANE_GAP = 8.0
 _LABEL_Y = 13.0  # baseline of a lane's texts
 _BAR_Y, _BAR_H, _BARS = 21.0, 7.0, 3
 _LOG_H = 24.0
-_CHAR = 6.0  # pixels of a letter at the size of labels
+_CHAR = 6.2  # pixels of a letter at the size of labels
+_BOLD = 1.15  # times as wide
 _ROOM = 6.0
+_REPEAT = 150.0  # a name is said again after so many pixels
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,7 @@ class _Draughtsman:
             calls=tuple(self._calls()),
             holds=tuple(self._hold(span) for span in self._timeline.spans if span.kind == "hold"),
             spots=tuple(self._spots()),
-            samples=tuple(
-                Spot(self._slot(taken.before), _HEAD_H - 4, "sample", _sample_title(taken.sample), label=name)
-                for taken in self._timeline.samples
-                for name in [taken.sample.name]
-            ),
+            samples=tuple(self._samples()),
             prints=tuple(self._prints()),
             boots=tuple(self._boots()),
             badges=tuple(self._badges()),
@@ -223,15 +222,36 @@ class _Draughtsman:
                 start = self._middle(span.first) * self._scale
                 taken[span.cpu].append((start, start + _CHAR * (len(span.name) + len("■ held at "))))
         often = Counter(events[index].name for index in wanted)
+        alike: dict[tuple[int, str], list[float]] = defaultdict(list)
         room = set()
         for index in sorted(wanted, key=lambda index: (index not in failed, often[events[index].name], index)):
             start = self._middle(index) * self._scale
-            end = start + _CHAR * len(events[index].name) + _ROOM
+            letter = _CHAR * (_BOLD if index in failed else 1)
+            end = start + letter * len(events[index].name) + _ROOM
             others = taken[events[index].cpu]
-            if end <= WIDTH and all(end <= left or start >= right for left, right in others):
+            same = alike[events[index].cpu, events[index].name]
+            if (
+                end <= WIDTH
+                and all(abs(start - other) > _REPEAT for other in same)
+                and all(end <= left or start >= right for left, right in others)
+            ):
                 others.append((start, end))
+                same.append(start)
                 room.add(index)
         return room
+
+    def _samples(self) -> Iterator[Spot]:
+        """Samples, with their names in the lowest row in which they have room."""
+        rows = [-WIDTH] * _SAMPLE_ROWS
+        for taken in sorted(self._timeline.samples, key=lambda taken: taken.before):
+            sample = taken.sample
+            x = self._slot(taken.before)
+            half = _CHAR * len(sample.name) / 2
+            left = min(x * self._scale - half, WIDTH - 2 * half)
+            row = next((row for row, free in enumerate(rows) if free < left), _SAMPLE_ROWS - 1)
+            rows[row] = left + 2 * half + _ROOM
+            y = _SAMPLE_ROW_H * (_SAMPLE_ROWS - row)
+            yield Spot(x, y, "sample", _sample_title(sample), label=sample.name)
 
     def _prints(self) -> Iterator[Spot]:
         """What the kernel printed, with its clock where there is room for it."""

@@ -22,16 +22,16 @@ from markupsafe import Markup, escape
 
 from harness import progress
 from harness.judge.record import RunRecord
-from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdict
+from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement
 from harness.observe.splats import find_splats
 from harness.output import write_output
+from harness.probes.event import Event
 from harness.report import reproduce, words
 from harness.report.drawing import GUTTER, WIDTH, draw
 from harness.report.lanes import describe
 from harness.report.result import RunResult
 from harness.report.thinning import Shown, shown
 from harness.report.timeline import Band, LogLine, Span, Timeline, timeline
-from harness.scenario.expectations import Order
 
 REPORT = "report.html"
 INDEX = "index.html"
@@ -130,12 +130,21 @@ class Sampled:
 
 
 @dataclass(frozen=True)
+class FindingCard:
+    """A finding, and its events: as lanes where they are what is wrong, else as links."""
+
+    found: Found
+    lanes: tuple[Event, ...]
+    links: tuple[tuple[int, str], ...]  # position and seq
+
+
+@dataclass(frozen=True)
 class ClaimCard:
-    """A claim with its findings, and for each the lanes of its events."""
+    """A claim with its findings; and what led to a violation that is one of state."""
 
     verdict: ClaimVerdict
-    findings: tuple[tuple[Found, bool], ...]  # whether its events are shown as lanes
-    course: tuple[tuple[int, Any], ...]  # positions and events, of a violation that is one of state: what led there
+    findings: tuple[FindingCard, ...]
+    course: tuple[Event, ...]
 
 
 def run_page(record: RunRecord, judgement: Judgement, seconds: float | None = None) -> str:
@@ -153,7 +162,9 @@ def run_page(record: RunRecord, judgement: Judgement, seconds: float | None = No
             headline=words.headline(judgement),
             verdict=words.worst(judgement.claims),
             sentences=words.explanation(record, judgement),
-            claims=[_card(claim, line) for claim in judgement.claims],
+            claims=[
+                _card(claim, line) for claim in sorted(judgement.claims, key=lambda claim: words.rank(claim.verdict))
+            ],
             at={id(event): index for index, event in enumerate(line.events)},
             timeline=line,
             drawing=draw(line, visible, judgement),
@@ -223,19 +234,19 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _card(claim: ClaimVerdict, line: Timeline) -> ClaimCard:
-    findings = tuple((found, bool(found.events) and found.finding is Finding.FAILED) for found in claim.findings)
-    course: tuple[tuple[int, Any], ...] = ()
-    if claim.verdict is Verdict.VIOLATED and not any(lanes for _, lanes in findings):
-        at = {id(event): index for index, event in enumerate(line.events)}
-        positions = {
-            at[id(event)]
-            for found in claim.findings
-            if isinstance(found.expectation, Order)
-            for event in found.events
-            if id(event) in at
-        }
-        course = tuple((position, line.events[position]) for position in sorted(positions))
-    return ClaimCard(claim, findings, course)
+    at = {id(event): index for index, event in enumerate(line.events)}
+    findings = []
+    for found in claim.findings:
+        if words.decides(found):
+            findings.append(FindingCard(found, found.events, ()))
+        else:
+            links = {at[id(event)]: _seq(event) for event in found.events if id(event) in at}
+            findings.append(FindingCard(found, (), tuple(sorted(links.items()))))
+    return ClaimCard(claim, tuple(findings), tuple(words.course(claim, line)))
+
+
+def _seq(event: Event) -> str:
+    return "–" if event.seq is None else str(event.seq)
 
 
 # --- events -----------------------------------------------------------------------------------------------------
@@ -258,11 +269,11 @@ def _rows(line: Timeline, visible: Shown) -> Iterator[Row]:
         gap = visible.left_out.get(position)
         yield Row(
             position=position,
-            seq="–" if event.seq is None else str(event.seq),
+            seq=_seq(event),
             cpu=event.cpu,
             name=event.name,
             phase=event.phase,
-            text="· " + str(event.args.get("text", "")) if event.name == "console" else describe(event),
+            text=str(event.args.get("text", "")) if event.name == "console" else _said(event),
             task=_task(event.task, event.pid),
             cells=tuple(_cell(cpu, position, bands[cpu], holds, event.cpu == cpu, event.phase) for cpu in line.cpus),
             turns=tuple(_turns(line, bands, before, position)),
@@ -285,6 +296,11 @@ _GLYPHS = {
     "released": "▶",
     "lost": "×",
 }
+
+
+def _said(event: Event) -> str:
+    """An event as the lanes describe it, without the sign, which is in its lane."""
+    return describe(event).removeprefix(_GLYPHS[event.phase]).lstrip()
 
 
 def _cell(cpu: int, position: int, bands: Sequence[Band], holds: Sequence[Span], here: bool, phase: str) -> Cell:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import yaml
 
@@ -13,7 +15,7 @@ from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdi
 from harness.probes.event import Event
 from harness.report import reproduce, words
 from harness.report.lanes import describe
-from harness.scenario.expectations import Order
+from harness.report.timeline import Timeline, timeline
 
 COLUMNS = 78  # what a mail keeps after it was quoted once
 _SEQ = 7
@@ -34,11 +36,14 @@ def text_report(record: RunRecord, judgement: Judgement) -> str:
     ]
     if record.fault is not None:
         lines += ["", *_wrap(f"The run ended early: {record.fault.text}", "")]
-    for claim in judgement.claims:
-        lines += ["", _RULE, *_claim(claim)]
+    line = timeline(record, judgement)
+    for claim in sorted(judgement.claims, key=lambda claim: words.rank(claim.verdict)):
+        lines += ["", _RULE, *_claim(claim, line)]
     lines += ["", _RULE, "To reproduce, with the scenario below:", ""]
     lines += _command(reproduce.command(record, f"{record.name.partition('#')[0]}.yaml"))
-    return "".join(_plain(line).rstrip() + "\n" for line in lines) + "\n" + _scenario(record)
+    plain = [_plain(line).rstrip() for line in lines]
+    once = [line for before, line in itertools.pairwise(["", *plain]) if line or before]
+    return "\n".join([*once, "", _scenario(record)])
 
 
 def _scenario(record: RunRecord) -> str:
@@ -56,7 +61,7 @@ def _qemu(record: RunRecord) -> str:
     return reproduce.qemu_version(record.folder)
 
 
-def _claim(claim: ClaimVerdict) -> Iterator[str]:
+def _claim(claim: ClaimVerdict, line: Timeline) -> Iterator[str]:
     note = f" ({declared})" if (declared := words.declared(claim)) else ""
     yield f"{claim.verdict.value.upper()}{note}: {claim.use.claim.id}"
     yield ""
@@ -68,13 +73,7 @@ def _claim(claim: ClaimVerdict) -> Iterator[str]:
     yield ""
     for found in claim.findings:
         yield from _finding(found)
-    if claim.verdict is Verdict.VIOLATED and not any(_decides(found) for found in claim.findings):
-        course = {id(e): e for found in claim.findings if isinstance(found.expectation, Order) for e in found.events}
-        yield from _lanes(sorted(course.values(), key=lambda event: event.order or (0, 0)))
-
-
-def _decides(found: Found) -> bool:
-    return found.finding is Finding.FAILED and bool(found.events)
+    yield from _lanes(words.course(claim, line))
 
 
 _FINDINGS = {Finding.HELD: "ok", Finding.FAILED: "FAILED", Finding.UNSEEN: "unseen"}
@@ -83,7 +82,7 @@ _FINDINGS = {Finding.HELD: "ok", Finding.FAILED: "FAILED", Finding.UNSEEN: "unse
 def _finding(found: Found) -> Iterator[str]:
     kind = f" {found.expectation.kind}:" if found.expectation else ""
     yield from _wrap(found.text, f"  {_FINDINGS[found.finding]:6}{kind} ")
-    if _decides(found):
+    if words.decides(found):
         yield from _lanes(found.events)
     yield from (f"    | {line}"[:COLUMNS] for line in found.evidence)
 
@@ -102,7 +101,9 @@ def _lanes(events: Sequence[Event]) -> Iterator[str]:
         yield f"    {'seq':>{_SEQ - 2}}  " + "".join(f"CPU {cpu}".ljust(width) for cpu in cpus)
     for event in events[:_MOST_EVENTS]:
         seq = f"    {'-' if event.seq is None else event.seq:>{_SEQ - 2}}  "
-        text = f"{describe(event)}  {event.task}-{event.pid}"
+        # Of who is held, what counts is where; how the CPU was is in the page.
+        bare = replace(event, args={}) if event.phase in ("held", "released", "lost") else event
+        text = f"{describe(bare)}  {event.task}-{event.pid}"
         if not cpus:
             text = f"CPU {event.cpu}: {text}"
         indent = " " * (width * cpus.index(event.cpu) if cpus else 0)

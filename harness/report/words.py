@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.judge.record import RunRecord
-from harness.judge.verdict import ClaimVerdict, Finding, Judgement, Verdict
+from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdict
+from harness.probes.event import Event
+from harness.report.timeline import Timeline
+from harness.scenario.expectations import Order
 
 # Never by colour alone: in a report each verdict has its sign.
 SIGNS = {
@@ -25,6 +28,11 @@ def worst(claims: Sequence[ClaimVerdict]) -> Verdict:
     """The verdict that stands for all; a run without claims has exercised none."""
     found = {claim.verdict for claim in claims}
     return next((verdict for verdict in _WORST_FIRST if verdict in found), Verdict.NOT_EXERCISED)
+
+
+def rank(verdict: Verdict) -> int:
+    """Where a verdict stands among others: the worst first."""
+    return _WORST_FIRST.index(verdict)
 
 
 def headline(judgement: Judgement) -> str:
@@ -68,3 +76,17 @@ def declared(claim: ClaimVerdict) -> str:
     if claim.known is None:
         return ""
     return "known" if claim.as_declared else f"declared: {claim.known}"
+
+
+def decides(found: Found) -> bool:
+    """Whether events themselves are what is wrong."""
+    return found.finding is Finding.FAILED and bool(found.events)
+
+
+def course(claim: ClaimVerdict, timeline: Timeline) -> list[Event]:
+    """What led to a violation that is one of state: the events that its expectations speak of, and who was held."""
+    if claim.verdict is not Verdict.VIOLATED or any(decides(found) for found in claim.findings):
+        return []
+    wanted = {id(event) for found in claim.findings if isinstance(found.expectation, Order) for event in found.events}
+    holds = ("held", "released", "lost")
+    return [event for event in timeline.events if id(event) in wanted or event.phase in holds]

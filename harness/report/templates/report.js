@@ -37,9 +37,10 @@
           ? holds.filter((hold) => Math.abs(+hold.node.getAttribute("y") - +lane[0].y - 13) < 3).map((hold) => [at(hold.x), at(hold.x) + 6 * (hold.label.textContent.length + 2)])
           : [];
         for (const one of lane) {
-          const left = at(one.x), right = left + 6 * one.letters + 6;
-          const room = left >= gutter && right <= gutter + width && taken.every(([a, b]) => right <= a || left >= b);
-          if (room) taken.push([left, right]);
+          const left = at(one.x), right = left + (one.node.matches(".failed") ? 7.1 : 6.2) * one.letters + 6;
+          const name = one.label.textContent;
+          const room = left >= gutter && right <= gutter + width && taken.every(([a, b, other]) => (right <= a || left >= b) && (other !== name || Math.abs(left - a) > 150));
+          if (room) taken.push([left, right, name]);
           one.label.setAttribute("visibility", room ? "visible" : "hidden");
         }
       }
@@ -110,6 +111,10 @@
       drag = null;
       svg.classList.remove("dragging");
     });
+    // What the kernel did before the first step is seldom what a reader came for.
+    const least_x = (selector) => Math.min(...[...svg.querySelectorAll(selector)].map((node) => +node.dataset.x));
+    const start = Math.min(least_x(".steps rect"), least_x(".violation"));
+    if (Number.isFinite(start) && start > slots / 8) show(start - 1, slots);
     svg.addEventListener("dragstart", (event) => event.preventDefault());
     return { reveal(x) { if (x < from || x > to) show(x - (to - from) / 2, x + (to - from) / 2); } };
   })();
