@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +22,19 @@ def cache_dir() -> Path:
 def runs_dir() -> Path:
     """Folder that run folders are made in: $HARNESS_RUNS, else ./runs."""
     return Path(os.environ.get("HARNESS_RUNS", "runs"))
+
+
+def doors_dir() -> Path:
+    """Where other processes of this user find live runs: a folder in $XDG_RUNTIME_DIR, else in the temporary one.
+
+    Short, since the path of a socket has 108 bytes at most.
+    """
+    name = "virt-ordering-harness"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    # After su(1) it may still name another user's.
+    return (
+        Path(runtime) / name if os.access(runtime, os.W_OK) else Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
+    )
 
 
 def runs_in(folder: Path) -> contextlib.AbstractContextManager[None]:

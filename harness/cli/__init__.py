@@ -8,7 +8,9 @@ import traceback
 import click
 
 from harness import progress
+from harness.cli.attach import attach, stop
 from harness.cli.bench import bench
+from harness.cli.complete import completion
 from harness.cli.doctor import doctor
 from harness.cli.explore import explore
 from harness.cli.judge import judge
@@ -17,6 +19,7 @@ from harness.cli.mutants import mutants
 from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.schema import schema
+from harness.cli.shell import shell
 from harness.display import Level
 from harness.errors import Exit, HarnessError
 
@@ -43,7 +46,21 @@ def cli(verbose: bool, quiet: bool) -> None:
     progress.set_level(Level.QUIET if quiet else Level.VERBOSE if verbose else Level.NORMAL)
 
 
-for _command in (run, explore, judge, report, mutants, kernels, doctor, bench, schema):
+for _command in (
+    run,
+    shell,
+    attach,
+    stop,
+    explore,
+    judge,
+    report,
+    mutants,
+    kernels,
+    doctor,
+    bench,
+    schema,
+    completion,
+):
     cli.add_command(_command)
 
 

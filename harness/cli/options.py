@@ -8,13 +8,22 @@ from pathlib import Path
 import click
 
 from harness import progress
+from harness.cli import complete
 from harness.display import Level
 from harness.machine.engine import AUTO
+
+kernel = click.option(
+    "--kernel",
+    metavar="K",
+    shell_complete=complete.kernels,
+    help='debian:6.12, git:PATH@REV, … (docs/kernels.md); "SPEC +MUTANT" has a seeded bug in it.',
+)
 
 engine = click.option(
     "--engine",
     default=AUTO,
     show_default=True,
+    shell_complete=complete.engines,
     help="tcg-svm, tcg-vmx, kvm, or auto: per scenario, the first that works here and has what it needs.",
 )
 

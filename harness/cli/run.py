@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
 from harness import progress
-from harness.cli import options
+from harness.cli import complete, options
 from harness.cli.outputs import Outputs, outputs
-from harness.errors import HarnessError, worst_exit
+from harness.errors import HarnessError, UsageError, worst_exit
 from harness.kernels.model import BuildOptions
 from harness.machine.auto import Tools
 from harness.mutants.named import kernel_of
@@ -21,6 +22,7 @@ from harness.report.terminal import print_results, results_console
 from harness.run import Job
 from harness.run.batch import fitting_workers, run_jobs
 from harness.run.holders import CHOICES, HoldsChoice
+from harness.run.inspection import PAUSES, PauseOn
 from harness.scenario.load import REFERENCE_CLAIMS, load_scenario, scenario_files
 
 
@@ -34,9 +36,21 @@ def _at_a_time(context: click.Context, parameter: click.Parameter, value: str) -
 
 
 @click.command()
-@click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO…")
+@click.argument(
+    "scenarios",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="SCENARIO…",
+    shell_complete=complete.scenarios,
+)
 @click.option(
-    "--kernel", "kernels", multiple=True, metavar="K", help="Run on this kernel, not the scenario's (repeatable)."
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar="K",
+    shell_complete=complete.kernels,
+    help="Run on this kernel, not the scenario's (repeatable).",
 )
 @options.engine
 @options.patches
@@ -63,6 +77,13 @@ def _at_a_time(context: click.Context, parameter: click.Parameter, value: str) -
     callback=_at_a_time,
     help="Runs at a time; auto: one per CPU of this host, as far as there is memory.",
 )
+@click.option("--keep", is_flag=True, help="Leave each guest for inspection when its run is judged, and wait.")
+@click.option(
+    "--pause-on",
+    multiple=True,
+    type=click.Choice([pause for pause in PAUSES if pause != "end"]),
+    help="The same only for runs that come to this (repeatable).",
+)
 @outputs
 @options.telling
 @options.quiet
@@ -77,6 +98,8 @@ def run(
     holds: HoldsChoice,
     repeat: int,
     at_a_time: int | None,
+    keep: bool,
+    pause_on: tuple[PauseOn, ...],
     outputs: Outputs,
     verbose: bool,
 ) -> int:
@@ -98,9 +121,14 @@ def run(
         for scenario in loaded
         for kernel in kernels or scenario.kernels
     ]
+    always: tuple[PauseOn, ...] = ("end",) if keep else ()
+    pauses = frozenset((*pause_on, *always))
+    if pauses and at_a_time != 1:
+        raise UsageError("a run that waits for you runs alone", hint="leave out -j, or --keep and --pause-on")
     tools = Tools(engine)
+    job = partial(Job, qemu=tools.qemu, cold=cold, holds=holds, pause_on=pauses)
     jobs = [
-        Job(scenario, kernel, tools.engine(scenario.machine), tools.qemu, with_mutant, cold=cold, holds=holds)
+        job(scenario, kernel, tools.engine(scenario.machine), options=with_mutant)
         for scenario, kernel, with_mutant in chosen
         for _ in range(repeat)
     ]

@@ -131,6 +131,11 @@ class Shell:
             and self._machine.state not in ENDED
         )
 
+    @property
+    def by_hand(self) -> tuple[str, ...]:
+        """The words of the command with which a person logs in."""
+        return self._keys.ssh_command(self._machine.ssh_port)
+
     def lost(self, command: str, deadline: Deadline) -> HarnessError:
         """The exception for a connection that is no more: the guest's ending, or ConnectionLost."""
         self._machine.check()

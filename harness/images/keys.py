@@ -16,6 +16,8 @@ _TYPE = b"ssh-ed25519"
 _PUBLIC_SIZE = 32  # bytes, at the end of dropbear's file
 _CLIENT_FILE = "client_ed25519"
 _HOST_FILE = "host_ed25519"
+_KNOWN_HOSTS = "known_hosts"
+_GUEST = "guest"  # the name by which a person's ssh knows the guest: its port is another one in every run
 
 # Where guest-images/base/init has dropbear look.
 _GUEST_HOST_KEY = "etc/dropbear/host_ed25519"
@@ -30,6 +32,13 @@ class RunKeys:
     host: Path  # dropbear's private key, mode 0600
     authorized_key: str  # the client's public key: "ssh-ed25519 AAAA…"
     host_key: paramiko.PKey  # the guest's public key, for known_hosts
+
+    def ssh_command(self, port: int) -> tuple[str, ...]:
+        """The words with which a person logs in by the forwarded `port`."""
+        known = f"UserKnownHostsFile={self.client.absolute().with_name(_KNOWN_HOSTS)}"
+        options = ("IdentitiesOnly=yes", known, f"HostKeyAlias={_GUEST}", "LogLevel=ERROR")
+        words = (word for option in options for word in ("-o", option))
+        return ("ssh", "-i", str(self.client.absolute()), *words, "-p", str(port), "root@127.0.0.1")
 
     def client_key(self) -> paramiko.Ed25519Key:
         """The client's private key, for `SSHClient.connect(pkey=…)`."""
@@ -56,7 +65,7 @@ def copy_keys(source: Path, folder: Path) -> RunKeys:
 
 def remove_keys(folder: Path) -> None:
     """Takes the keys away again, where there are any."""
-    for name in (_CLIENT_FILE, _HOST_FILE):
+    for name in (_CLIENT_FILE, _HOST_FILE, _KNOWN_HOSTS):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -78,12 +87,9 @@ def run_overlay(keys: RunKeys) -> bytes:
 def _read_keys(folder: Path) -> RunKeys:
     client, host = folder / _CLIENT_FILE, folder / _HOST_FILE
     public = paramiko.Ed25519Key.from_private_key_file(str(client)).get_base64()
-    return RunKeys(
-        client=client,
-        host=host,
-        authorized_key=f"{_TYPE.decode()} {public}",
-        host_key=paramiko.Ed25519Key(data=_string(_TYPE) + _string(host.read_bytes()[-_PUBLIC_SIZE:])),
-    )
+    host_key = paramiko.Ed25519Key(data=_string(_TYPE) + _string(host.read_bytes()[-_PUBLIC_SIZE:]))
+    (folder / _KNOWN_HOSTS).write_text(f"{_GUEST} {host_key.get_name()} {host_key.get_base64()}\n")
+    return RunKeys(client, host, authorized_key=f"{_TYPE.decode()} {public}", host_key=host_key)
 
 
 def _write_private(path: Path, data: bytes) -> Path:

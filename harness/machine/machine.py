@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, HarnessError, HostFault, KernelFault
@@ -137,6 +137,11 @@ class Machine:
     @property
     def qmp(self) -> Qmp:
         return self._started.qmp
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process; 0 before it is started."""
+        return self._live.process.pid if self._live else 0
 
     @property
     def ssh_port(self) -> int:
@@ -390,6 +395,20 @@ class Machine:
                 raise HostFault("QEMU's gdbstub does not listen", found=str(error)) from error
         self._debugger = debugger
         return sock
+
+    def serve_monitor(self, kind: Literal["hmp", "qmp"], path: Path, deadline: Deadline) -> None:
+        """Has QEMU listen on the socket `path` for a person's monitor, one client at a time. Once per kind."""
+        address = {"type": "unix", "data": {"path": str(path)}}
+        backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
+        self.qmp.execute("chardev-add", deadline, {"id": f"chr-{kind}-by-hand", "backend": backend})
+        monitor = {"qom-type": f"monitor-{kind}", "id": f"{kind}-by-hand", "chardev": f"chr-{kind}-by-hand"}
+        self.qmp.execute("object-add", deadline, monitor)
+
+    def serve_gdb(self, path: Path, deadline: Deadline) -> None:
+        """Has QEMU's gdbstub listen on the socket `path`. Raises WrongState while the harness itself uses it."""
+        if self._debugger is not None:
+            raise WrongState("the harness holds tasks by the gdbstub, and there is only one", hint="--holds plugin")
+        self.qmp.human(f"gdbserver unix:{path},server=on,wait=off", deadline)
 
     def forget_debugger(self) -> None:
         """The debugger leaves; the machine runs."""

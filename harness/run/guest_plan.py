@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.deadline import Deadline
 from harness.guest.actions import EXTRA_MODULES
 from harness.guest.boot import GuestPlan
-from harness.kernels.model import Kernel
+from harness.kernels.model import BuildOptions, Kernel
+from harness.kernels.resolve import resolve, with_own_modules
 from harness.machine.argv import MachineSpec
 from harness.machine.engine import Engine
 from harness.machine.toolchain import Qemu
 from harness.run.holds import CMDLINE as HOLDS_CMDLINE
-from harness.run.requirements import loaded_modules
+from harness.run.requirements import loaded_modules, named_modules
 from harness.scenario.model import Scenario
 from harness.scenario.steps import Kexec, Panic, Step
 
 # The crash kernel and its initramfs must fit into what is set aside.
 _CRASH_MEMORY = "crashkernel=160M"
+
+
+def kernel_for(scenario: Scenario, spec: str, options: BuildOptions, engine: Engine, deadline: Deadline) -> Kernel:
+    """The kernel for a run of `scenario`, with the modules of the harness that the scenario loads."""
+    kernel = resolve(spec, options, deadline)
+    return with_own_modules(kernel, named_modules(scenario, kernel, engine), deadline)
 
 
 def guest_plan(scenario: Scenario, kernel: Kernel, engine: Engine, qemu: Qemu) -> GuestPlan:

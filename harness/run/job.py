@@ -26,7 +26,6 @@ from harness.images.keys import copy_keys
 from harness.judge.judge import judge
 from harness.judge.record import RUN_FORMAT, load_record
 from harness.kernels.model import BuildOptions, Kernel
-from harness.kernels.resolve import resolve, with_own_modules
 from harness.machine.engine import Engine
 from harness.machine.snapshot import SnapshotBroken
 from harness.machine.toolchain import Qemu
@@ -45,16 +44,18 @@ from harness.probes.tracefs import KernelProbe, parse_trace, refused_at_load
 from harness.probes.tracer import BEFORE, STREAMS, Tracer
 from harness.report.html import write_report
 from harness.report.result import RunResult
+from harness.run.debugger import gdb_command
+from harness.run.door import Door, open_door
 from harness.run.events import EventLog
-from harness.run.guest_plan import guest_plan
+from harness.run.guest_plan import guest_plan, kernel_for
 from harness.run.holders import Holders, HoldsChoice
 from harness.run.holds import Holds, MissedHold
+from harness.run.inspection import PauseOn, inspect, reason
 from harness.run.narrator import narrated
 from harness.run.prelude import Prelude, Started
 from harness.run.requirements import (
     armed_points,
     kernel_probes,
-    named_modules,
     needed_config,
     probe_error,
 )
@@ -76,7 +77,7 @@ class Job:
 
     `cold` boots even where the run could go on from a snapshot. `keep` is an existing folder in which the run keeps
     itself as a prelude after its last step, `prelude` one in which another run has, whose steps were the first of
-    this one's.
+    this one's. What it comes to may be in `pause_on`: its guest then stays until somebody has looked at it.
     """
 
     scenario: Scenario
@@ -89,6 +90,7 @@ class Job:
     keep: Path | None = None
     prelude: Path | None = None
     name: str = ""
+    pause_on: frozenset[PauseOn] = frozenset()
 
     @property
     def label(self) -> str:
@@ -103,21 +105,23 @@ def run_job(job: Job) -> RunResult:
     """
     with progress.task(f"kernel {job.label}"):
         deadline = Deadline.after(_PREPARE_S, f"kernel {job.label}")
-        kernel = resolve(job.kernel, job.options, deadline)
-        kernel = with_own_modules(kernel, named_modules(job.scenario, kernel, job.engine), deadline)
+        kernel = kernel_for(job.scenario, job.kernel, job.options, job.engine, deadline)
     kernel.require_config(needed_config(job.scenario, kernel))
     probes = kernel_probes(job.scenario, kernel, job.engine)
     points = armed_points(job.scenario, kernel, job.engine)
     symbols = symbol_table(kernel, job.qemu)
     folder = RunFolder.create(job.scenario.name, job.label, job.engine.name)
     begin = time.monotonic()
-    with disk_full_is_a_host_fault(folder.path):
-        Run(job, kernel, probes, points, folder, symbols).execute()
+    with disk_full_is_a_host_fault(folder.path), contextlib.ExitStack() as staying:
+        run = Run(job, kernel, probes, points, folder, symbols, staying)
+        run.execute()
         record = load_record(folder.path)
         result = RunResult.of(record, judge(record), time.monotonic() - begin)
         folder.write_json("verdict.json", result.to_json())
         if job.prelude is None:  # of an exploration's hundreds of runs, nobody reads each
             write_report(record, result.judgement, result.seconds)
+        if (why := reason(job.pause_on, result)) and run.door is not None:
+            inspect(run.door, why)
     return result
 
 
@@ -131,6 +135,8 @@ class Run:
     points: dict[str, ArmedPoint]
     folder: RunFolder
     symbols: SymbolTable  # what the emulated platform traces functions by, and the ring buffer is found by
+    staying: contextlib.ExitStack  # of the guest of a run that may be looked at afterwards
+    door: Door | None = None
     _functions: FunctionProbes | None = None
     _holds: Holds | None = None
     _meta: dict[str, Any] = field(default_factory=dict)
@@ -269,13 +275,22 @@ class Run:
     @contextlib.contextmanager
     def _live(self, guest: AbstractContextManager[Session]) -> Iterator[Steps]:
         """What does the steps, on a machine that is not started yet; takes over what it knows in the end."""
-        with guest as session:
+        with contextlib.ExitStack() as ending:
+            session = ending.enter_context(guest)
+            debugger = functools.partial(gdb_command, self.kernel, self.symbols)
+            self.door = ending.enter_context(open_door(self.folder.path.name, session, debugger))
             tracer = self._tracer(session)
             self._holds = self._make_holds(session)
             log = EventLog(self.folder.path, self._functions)
             try:
                 with narrated(log, session.machine):
                     yield Steps(self.scenario, session, tracer, self.folder, self._booted, self._holds, log)
+                self._stay(ending)
+            except SnapshotBroken:
+                raise
+            except HarnessError:
+                self._stay(ending)
+                raise
             finally:
                 platform = session.machine.platform
                 self._meta |= {
@@ -285,6 +300,11 @@ class Run:
                     "holds": self._holds.to_json(session.machine),
                     "waiting": sorted(self._holds.waiting),
                 }
+
+    def _stay(self, ending: contextlib.ExitStack) -> None:
+        """Leaves the end of the guest to whoever judges the run, where it may be kept."""
+        if self.job.pause_on:
+            self.staying.enter_context(ending.pop_all())
 
     def _make_holds(self, session: Session) -> Holds:
         holders = Holders(session.machine, self.kernel, self.symbols, self._functions, self.job.holds)
