@@ -237,6 +237,7 @@ class Campaign:
         if not (folder / PRELUDE).exists():
             progress.note(f"each schedule starts from the booted guest: {result.fault or result.folder}")
             return None
+        shutil.rmtree(result.folder, ignore_errors=True)  # how it ended, with all let go, is no news
         return folder
 
     def again(self, schedule: Schedule) -> Ran:
