@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
 
 from harness.cli import options
+from harness.cli.worker import lab_is_missing
 from harness.deadline import Deadline
 from harness.errors import Exit, UsageError
 from harness.fleet.frozen import FrozenKernel
@@ -31,9 +33,18 @@ _GIT_S = 120.0  # for counting commits in a large repository
 @click.option(
     "--night", "number", type=click.IntRange(min=1), metavar="N", help="The night for --summary; else the last."
 )
+@click.option(
+    "--scheduler", metavar="tcp://HOST:PORT", help="Run on the workers of this Dask scheduler; see `harness worker`."
+)
 @options.json_file
 def matrix(
-    path: Path, only_resume: bool, new: bool, only_summary: bool, number: int | None, json_file: str | None
+    path: Path,
+    only_resume: bool,
+    new: bool,
+    only_summary: bool,
+    number: int | None,
+    scheduler: str | None,
+    json_file: str | None,
 ) -> int:
     """Run a night: every kernel of MATRIX with every scenario on every engine; say what changed.
 
@@ -41,6 +52,7 @@ def matrix(
     harness matrix nightly.yaml                        # a night; or the rest of one that was killed
     harness matrix nightly.yaml --summary              # what the last one said
     harness matrix nightly.yaml --summary --night 12 --json night.json
+    harness matrix nightly.yaml --scheduler tcp://lab:8786
 
     \b
     MATRIX is a YAML file:
@@ -69,8 +81,7 @@ def matrix(
     if only_summary:
         with nights_of(loaded) as nights:
             return _summary(loaded, nights, _chosen(nights, number), json_file)
-    with only_one(loaded), nights_of(loaded) as nights:
-        pool = _pool(loaded)
+    with only_one(loaded), nights_of(loaded) as nights, _pool(loaded, scheduler) as pool:
         night = resume(loaded, nights, pool) if only_resume else begin(loaded, nights, pool, new=new)
         if night is None:
             click.echo(f"no night of {loaded.name} is unfinished", err=True)
@@ -82,8 +93,14 @@ def matrix(
         return status
 
 
-def _pool(loaded: Matrix) -> Pool:
-    return LocalPool(None if loaded.jobs == "auto" else loaded.jobs)
+def _pool(loaded: Matrix, scheduler: str | None) -> AbstractContextManager[Pool]:
+    if scheduler is None:
+        return nullcontext(LocalPool(None if loaded.jobs == "auto" else loaded.jobs))
+    try:
+        from harness.fleet.lab import LabPool
+    except ImportError as error:
+        raise lab_is_missing(error) from error
+    return LabPool(scheduler, loaded.patience)
 
 
 def _chosen(nights: Nights, number: int | None) -> Night:

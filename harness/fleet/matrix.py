@@ -88,6 +88,7 @@ class Matrix(_Frozen):
     build: Seconds = 7200.0  # of a kernel's build
     free: Annotated[int, Field(ge=0)] = 1024  # MiB that must be free before a run begins
     window: Annotated[int, Field(ge=1)] = 10  # nights that a rate of flakiness looks back
+    patience: Seconds = 300.0  # that a cell waits for a worker of a lab that has what it needs
     results: str = ""  # the database; without one, the file's name with .sqlite
 
     @property
