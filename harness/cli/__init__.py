@@ -1,4 +1,4 @@
-"""The command line: `harness run`, `explore`, `judge`, `mutants`, `kernels`, `doctor`, `bench`, `schema`."""
+"""The command line: one module per command."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import click
 from harness import progress
 from harness.cli.attach import attach, stop
 from harness.cli.bench import bench
+from harness.cli.bisect import bisect
 from harness.cli.complete import completion
 from harness.cli.doctor import doctor
 from harness.cli.explore import explore
 from harness.cli.judge import judge
 from harness.cli.kernels import kernels
+from harness.cli.matrix import matrix
 from harness.cli.mutants import mutants
 from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.schema import schema
 from harness.cli.shell import shell
+from harness.cli.worker import worker
 from harness.display import Level
 from harness.errors import Exit, HarnessError
 
@@ -51,6 +54,9 @@ for _command in (
     shell,
     attach,
     stop,
+    matrix,
+    worker,
+    bisect,
     explore,
     judge,
     report,
