@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
 import shutil
 import tempfile
@@ -25,6 +26,29 @@ _PATIENCE_S = 2.0  # a wait longer than this is worth a line on the display
 
 class DiskFull(HostFault):
     """No space is left where something has to be written."""
+
+
+class NotInCache(HostFault):
+    """Something would have to be fetched, built or tried, and `reading_only` says that it is not."""
+
+
+_reading_only = contextvars.ContextVar("reading_only", default=False)
+
+
+@contextlib.contextmanager
+def reading_only() -> Iterator[None]:
+    """During the block, what is not in the cache raises NotInCache."""
+    token = _reading_only.set(True)
+    try:
+        yield
+    finally:
+        _reading_only.reset(token)
+
+
+def require_making(what: str) -> None:
+    """To be called before anything is made that takes long. Raises NotInCache inside `reading_only`."""
+    if _reading_only.get():
+        raise NotInCache(f"{what} is not in the cache")
 
 
 @contextlib.contextmanager
@@ -53,8 +77,9 @@ def locked(path: Path, deadline: Deadline) -> Iterator[None]:
 def staged_dir(dest: Path) -> Iterator[Path]:
     """An empty directory beside `dest` that becomes `dest` when the block succeeds and vanishes when it fails.
 
-    What stood at `dest` before is replaced, and stays as it was on a failure. Raises DiskFull.
+    What stood at `dest` before is replaced, and stays as it was on a failure. Raises DiskFull, NotInCache.
     """
+    require_making(str(dest))
     with disk_full_is_a_host_fault(dest.parent):
         dest.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", dir=dest.parent))

@@ -23,7 +23,7 @@ from debian.deb822 import Packages
 from debian.debian_support import Version
 
 from harness import paths, process, progress
-from harness.cache import disk_full_is_a_host_fault, locked, staged_dir
+from harness.cache import disk_full_is_a_host_fault, locked, require_making, staged_dir
 from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, HostFault, UsageError
 
@@ -218,6 +218,7 @@ class Archive:
     def _fetch(self, release: Release, packages: Sequence[Package], deadline: Deadline) -> None:
         """Downloads into a directory of its own, then moves: a broken download never looks like a package."""
         megabytes = sum(package.size for package in packages) / 1e6
+        require_making(packages[0].name)
         names = packages[0].name + (f" and {len(packages) - 1} more" if len(packages) > 1 else "")
         with (
             progress.task(f"download {names} ({megabytes:.0f} MB)"),
@@ -242,6 +243,7 @@ class _Apt:
             age = self._age()
             if age < older_than:
                 return
+            require_making(f"a list of what is in Debian {self._release.name}")
             self._configure(deadline)
             try:
                 with progress.task(f"update the package lists of Debian {self._release.name}"):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import click
 
 from harness import progress
+from harness.cache import reading_only
 from harness.cli import complete, options
 from harness.cli.outputs import Outputs, outputs
-from harness.errors import HarnessError, UsageError, worst_exit
+from harness.display import Level
+from harness.errors import Exit, HarnessError, UsageError, worst_exit
 from harness.kernels.model import BuildOptions
+from harness.machine import toolchain
 from harness.machine.auto import Tools
 from harness.mutants.named import kernel_of
 from harness.report.folders import write_batch
@@ -23,7 +26,9 @@ from harness.run import Job
 from harness.run.batch import fitting_workers, run_jobs
 from harness.run.holders import CHOICES, HoldsChoice
 from harness.run.inspection import PAUSES, PauseOn
+from harness.run.plan import plan
 from harness.scenario.load import REFERENCE_CLAIMS, load_scenario, scenario_files
+from harness.scenario.model import Scenario
 
 
 def _at_a_time(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
@@ -77,6 +82,9 @@ def _at_a_time(context: click.Context, parameter: click.Parameter, value: str) -
     callback=_at_a_time,
     help="Runs at a time; auto: one per CPU of this host, as far as there is memory.",
 )
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be done, and the QEMU command; boot and build nothing."
+)
 @click.option("--keep", is_flag=True, help="Leave each guest for inspection when its run is judged, and wait.")
 @click.option(
     "--pause-on",
@@ -98,6 +106,7 @@ def run(
     holds: HoldsChoice,
     repeat: int,
     at_a_time: int | None,
+    dry_run: bool,
     keep: bool,
     pause_on: tuple[PauseOn, ...],
     outputs: Outputs,
@@ -110,6 +119,8 @@ def run(
     harness run scenarios/load.yaml --kernel debian:6.12
     harness run scenarios/load.yaml --kernel "debian:6.12 +check-at-entry"
     harness run scenarios/load.yaml --repeat 20 -j auto
+    harness run scenarios/load.yaml --dry-run
+    harness run scenarios/load.yaml --pause-on violated
     harness run scenarios/*.yaml --junit results.xml --ktap results.ktap
     harness run scenarios/*.yaml --kernel debian:6.12 --patch series.mbox --modules-only kvm
     harness run scenarios/load.yaml --kernel git:~/linux@my-branch --config harness
@@ -125,6 +136,8 @@ def run(
     pauses = frozenset((*pause_on, *always))
     if pauses and at_a_time != 1:
         raise UsageError("a run that waits for you runs alone", hint="leave out -j, or --keep and --pause-on")
+    if dry_run:
+        return _print_plans(chosen, engine, partial(Job, cold=cold, holds=holds))
     tools = Tools(engine)
     job = partial(Job, qemu=tools.qemu, cold=cold, holds=holds, pause_on=pauses)
     jobs = [
@@ -151,6 +164,19 @@ def run(
             progress.note(f"the index of these runs: {write_batch(ordered)}")
         outputs.write(ordered, _not_run(jobs, results, why))
     return int(worst_exit([group.exit for group in groups]))
+
+
+def _print_plans(chosen: Iterable[tuple[Scenario, str, BuildOptions]], engine: str, job: Callable[..., Job]) -> int:
+    """Prints the plan of each run. Nothing was seen, so nothing is confirmed: the exit status only says that it can
+    be run."""
+    progress.set_level(Level.QUIET)  # what begins here is not done
+    with reading_only():
+        tools = Tools(engine, toolchain.foreseen())
+        for scenario, kernel, options in chosen:
+            found, why = tools.foreseen(scenario.machine)
+            for line in plan(job(scenario, kernel, found, tools.qemu, options), why).lines():
+                print(line)
+    return int(Exit.CONFIRMED)
 
 
 def _not_run(jobs: Sequence[Job], results: Mapping[int, RunResult], why: str) -> list[NotRun]:

@@ -26,7 +26,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from harness import progress
-from harness.cache import disk_full_is_a_host_fault, locked
+from harness.cache import disk_full_is_a_host_fault, locked, require_making
 from harness.compression import decompress
 from harness.deadline import Deadline
 from harness.kernels.model import Kernel
@@ -59,6 +59,7 @@ def direct_image(kernel: Kernel, deadline: Deadline) -> Path:
     path = cache_dir() / "images" / f"direct-{key}.bzImage"
     with locked(path.with_suffix(".lock"), deadline):
         if not path.exists():
+            require_making(f"the image of {kernel.release}")
             with progress.task(f"decompress kernel {kernel.release}"), disk_full_is_a_host_fault(path.parent):
                 stage = path.with_suffix(".new")
                 stage.write_bytes(_without_decompressor(BzImage.read(kernel.image), deadline))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from harness import progress
+from harness.cache import NotInCache
 from harness.deadline import Deadline
 from harness.errors import HostFault
 from harness.machine import toolchain
@@ -49,6 +50,18 @@ class Tools:
             found="; ".join(f"{proof.engine}: {proof.text}" for proof in self._proofs.values()),
             hint="`harness doctor` tries each and says what to do",
         )
+
+    def foreseen(self, machine: MachineSection) -> tuple[Engine, str]:
+        """The engine that `engine` would choose, and why, without trying any; in `reading_only`."""
+        if self.name != AUTO:
+            return self.engine(machine), "asked for"
+        try:
+            return self.engine(machine), "the first that is proven here and has what the scenario needs"
+        except NotInCache:
+            vendor = host_cpu().vendor
+            suited = [engine for engine in ENGINES if engine.suits(vendor) and engine.label not in self._proofs]
+            unproven = min(suited, key=lambda engine: engine.lacks(machine) != "")
+            return unproven, "not proven on this boot of the host: it would be tried with a guest first"
 
     def _proof(self, engine: Engine) -> Proof:
         """The engine's proof, with a note when it is seen first."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import paths, progress
-from harness.cache import locked
+from harness.cache import NotInCache, locked, require_making
 from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.images.direct import direct_image
@@ -63,6 +63,7 @@ def proof_of(engine: Engine, qemu: Qemu, deadline: Deadline, *, again: bool = Fa
     with locked(store.with_suffix(".lock"), deadline):
         known = {} if again else _load(store, qemu)
         if engine.label not in known:
+            require_making(f"a proof of engine {engine.label}")
             with progress.task(f"try engine {engine.label} with a guest"):
                 proof = prove(engine, qemu, deadline)
             # Others may be from before: a proof that is asked for again replaces only itself.
@@ -80,6 +81,8 @@ def _obstacle(engine: Engine, qemu: Qemu, deadline: Deadline) -> Proof | None:
     if engine.emulated:
         try:
             build.plugin(qemu.version, deadline)
+        except NotInCache:
+            raise
         except HarnessError as error:
             details = (("expected", error.expected), ("found", error.found))
             text = "; ".join([error.what, *(f"{label}: {detail}" for label, detail in details if detail)])

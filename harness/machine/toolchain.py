@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import paths, process, progress
-from harness.cache import locked
+from harness.cache import NotInCache, locked, require_making
 from harness.deadline import Deadline
 from harness.debian import Archive
 from harness.errors import HostFault, UsageError
@@ -61,6 +61,14 @@ def find(deadline: Deadline) -> Qemu:
     return _cached(deadline)
 
 
+def foreseen() -> Qemu:
+    """The QEMU that `find` would return, in `reading_only`: where that is not there yet, what would be unpacked."""
+    try:
+        return find(Deadline.after(_VERSION_S, "looking for QEMU"))
+    except NotInCache:
+        return Qemu((PROGRAM,), f"{SERIES}.0", f"Debian {_SUITE}, which would be unpacked first")
+
+
 def _chosen(path: str, deadline: Deadline) -> Qemu:
     """What the user named is used whatever its version; they asked for it."""
     qemu = _probe((path,), f"$HARNESS_QEMU: {path}", deadline)
@@ -92,6 +100,7 @@ def _cached(deadline: Deadline) -> Qemu:
             if qemu is not None:
                 return qemu
             progress.note(f"the QEMU in {root} does not start: unpacking it again")
+        require_making(f"QEMU {SERIES}")
         with progress.task(f"unpack QEMU {SERIES} from Debian {_SUITE}"):
             _unpack(root, deadline.sooner(_UNPACK_S, f"unpacking QEMU {SERIES}"))
         return _unpacked(root, deadline) or _unusable(root)

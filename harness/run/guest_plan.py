@@ -27,6 +27,15 @@ def kernel_for(scenario: Scenario, spec: str, options: BuildOptions, engine: Eng
     return with_own_modules(kernel, named_modules(scenario, kernel, engine), deadline)
 
 
+def lacking(scenario: Scenario, kernel: Kernel, engine: Engine) -> str:
+    """Why the scenario would not be exercised on this kernel and engine; "" when it can be."""
+    if what := engine.lacks(scenario.machine):
+        return f"the scenario needs {what}, which engine {engine.name} does not have"
+    if scenario.machine.tdx is not None and kernel.config and "CONFIG_INTEL_TDX_HOST" not in kernel.config:
+        return f"the scenario needs TDX, kernel {kernel.spec} lacks CONFIG_INTEL_TDX_HOST"
+    return ""
+
+
 def guest_plan(scenario: Scenario, kernel: Kernel, engine: Engine, qemu: Qemu) -> GuestPlan:
     """The guest of a run of `scenario`. Raises NotExercised for a module that the kernel does not have."""
     version, vendor = str(kernel.version), engine.extension.name

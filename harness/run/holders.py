@@ -20,6 +20,11 @@ HoldsChoice = Literal["auto", "plugin", "gdbstub"]
 CHOICES: tuple[HoldsChoice, ...] = get_args(HoldsChoice)
 
 
+def holder_name(mode: HoldMode, choice: HoldsChoice, *, emulated: bool) -> Literal["plugin", "gdbstub"]:
+    """Who holds in a mode, on an engine with the emulated platform or without."""
+    return "plugin" if emulated and mode != "hard" and choice != "gdbstub" else "gdbstub"
+
+
 @dataclass
 class Holders:
     """The holders of one machine, each made when it is first needed: the gdbstub opens on a machine that runs.
@@ -42,10 +47,9 @@ class Holders:
                 expected="mode soft or busy, on an engine with the emulated platform",
                 hint="--holds auto",
             )
-        plugin = self.functions is not None and mode != "hard" and self.choice != "gdbstub"
-        name = "plugin" if plugin else "gdbstub"
+        name = holder_name(mode, self.choice, emulated=self.functions is not None)
         if name not in self.made:
-            self.made[name] = self._plugin() if plugin else self._gdbstub(deadline)
+            self.made[name] = self._plugin() if name == "plugin" else self._gdbstub(deadline)
         return self.made[name]
 
     def _plugin(self) -> Holder:

@@ -33,7 +33,7 @@ from harness.observe import preemption
 from harness.observe.preemption import parse_preemption
 from harness.platform.link import EVENTS as PLATFORM_LOG
 from harness.probes.addresses import SymbolTable
-from harness.probes.event import Event
+from harness.probes.event import EVENTS_LOG, Event
 from harness.probes.functions import FunctionProbes
 from harness.probes.gdb_holds import HOLDS_LOG
 from harness.probes.kallsyms import symbol_table
@@ -47,7 +47,7 @@ from harness.report.result import RunResult
 from harness.run.debugger import gdb_command
 from harness.run.door import Door, open_door
 from harness.run.events import EventLog
-from harness.run.guest_plan import guest_plan, kernel_for
+from harness.run.guest_plan import guest_plan, kernel_for, lacking
 from harness.run.holders import Holders, HoldsChoice
 from harness.run.holds import Holds, MissedHold
 from harness.run.inspection import PauseOn, inspect, reason
@@ -180,7 +180,8 @@ class Run:
         self.folder.write_text("scenario.yaml", to_yaml(self.scenario))
         self._save()
         try:
-            self._require_engine()
+            if what := lacking(self.scenario, self.kernel, self.job.engine):
+                raise NotExercised(what)
             self._run_machine()
             self._meta["fault"] = None
         except BaseException as error:
@@ -197,13 +198,6 @@ class Run:
 
     def _save(self) -> None:
         self.folder.write_json("run.json", self._meta)
-
-    def _require_engine(self) -> None:
-        engine, machine = self.job.engine, self.scenario.machine
-        if lacking := engine.lacks(machine):
-            raise NotExercised(f"the scenario needs {lacking}, which engine {engine.name} does not have")
-        if machine.tdx is not None and self.kernel.config and "CONFIG_INTEL_TDX_HOST" not in self.kernel.config:
-            raise NotExercised(f"the scenario needs TDX, kernel {self.kernel.spec} lacks CONFIG_INTEL_TDX_HOST")
 
     def _run_machine(self) -> None:
         deadline = Deadline.after(_PREPARE_S, "the guest image")
@@ -376,7 +370,7 @@ class Run:
         events = merge(trace.events, others) if others else trace.events
         self._meta["by_platform"] += self.points
         self._meta["armed"] = [name for name in self._meta["armed"] if name not in failed]
-        with (self.folder.path / "events.jsonl").open("w") as file:
+        with (self.folder.path / EVENTS_LOG).open("w") as file:
             file.writelines(json.dumps(event.to_json()) + "\n" for event in events)
 
     def _of_platform(self, functions: FunctionProbes) -> list[Event]:
