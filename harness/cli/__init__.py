@@ -22,6 +22,7 @@ from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.schema import schema
 from harness.cli.shell import shell
+from harness.cli.try_ import try_
 from harness.cli.worker import worker
 from harness.display import Level
 from harness.errors import Exit, HarnessError
@@ -57,6 +58,7 @@ for _command in (
     matrix,
     worker,
     bisect,
+    try_,
     explore,
     judge,
     report,

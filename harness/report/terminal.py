@@ -14,7 +14,7 @@ from harness.report.lanes import lanes
 from harness.report.result import RunResult
 from harness.scenario.expectations import Order
 
-_STYLES = {
+STYLES = {
     Verdict.CONFIRMED: "green",
     Verdict.VIOLATED: "bold red",
     Verdict.NOT_EXERCISED: "yellow",
@@ -58,7 +58,7 @@ def _cell(claim: ClaimVerdict) -> str:
     note = ""
     if claim.known is not None:
         note = " (known)" if claim.as_declared else f" (declared: {claim.known})"
-    return f"[{_STYLES[claim.verdict]}]{claim.verdict.value}[/]{note}"
+    return f"[{STYLES[claim.verdict]}]{claim.verdict.value}[/]{note}"
 
 
 def print_results(console: Console, results: Sequence[RunResult], verbose: bool = False) -> None:
@@ -81,7 +81,7 @@ def print_meanings(console: Console, results: Sequence[RunResult]) -> None:
         for claim in result.judgement.claims:
             meaning = claim.use.means.get(result.kernel)
             if meaning and claim.as_declared:
-                head = f"[{_STYLES[claim.verdict]}]{claim.verdict.value}[/] on {escape(result.kernel)}:"
+                head = f"[{STYLES[claim.verdict]}]{claim.verdict.value}[/] on {escape(result.kernel)}:"
                 console.print(f"{head} {escape(meaning)}", highlight=False, soft_wrap=True)
 
 
