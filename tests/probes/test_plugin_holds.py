@@ -1,4 +1,4 @@
-"""The plugin's holder against a peer: what it tells the plugin, and what it makes of the notices."""
+"""The plugin's holder: against a peer, and (boot) the order of its events; test_every_holder.py has the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from harness.platform.link import LinkLost, Platform
 from harness.probes.functions import FunctionProbes
 from harness.probes.plugin_holds import PluginHolder
 from harness.probes.points import ArmedPoint, Held
+from tests import guests
 from tests.platform.peer import Peer, soon, started
+from tests.probes.holding import SETUP, SYSCORE, Holding, Stand, holding_at
 from tests.probes.test_functions import END, KVM, LAYOUT, SYMBOLS, load, told
 
 
@@ -119,6 +121,12 @@ def test_a_module_without_the_function_is_not_exercised(platform: Platform) -> N
         holder.arm(ArmedPoint("again", "kvm_online_cpu", "kvm"), soon())
 
 
+def test_a_word_where_a_number_is_fetched_is_not_exercised(platform: Platform) -> None:
+    holder, _, _ = holder_of(platform)
+    with pytest.raises(NotExercised, match="'many' is no number"):
+        holder.arm(ArmedPoint("in", "register_syscore", when=(("$arg1:u32", "many"),)), soon())
+
+
 def test_closing_lets_everybody_go(platform: Platform) -> None:
     holder, peer, _ = holder_of(platform)
     for name in ("one", "two"):
@@ -130,3 +138,57 @@ def test_closing_lets_everybody_go(platform: Platform) -> None:
     with pytest.raises(LinkLost):
         holder.arm(ArmedPoint("late", "register_syscore"), soon())
     holder.close()
+
+
+# --- in a real kernel -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def holding(plugin: Stand) -> Iterator[Holding]:
+    with holding_at(plugin) as holding:
+        yield holding
+
+
+@pytest.mark.boot
+def test_held_and_released_come_before_the_function_s_own_events(holding: Holding) -> None:
+    holding.arm(ArmedPoint("in-load", SYSCORE))
+    load = holding.start(holding.load)
+    holding.held("in-load")
+    holding.release("in-load")
+    assert load.wait(guests.deadline()).status == 0
+    assert marks(holding, "in-load", SYSCORE) == [
+        ("in-load", "held"),
+        ("in-load", "released"),
+        (SYSCORE, "call"),
+        (SYSCORE, "return"),
+    ]
+
+
+@pytest.mark.boot
+def test_two_at_one_place_are_both_released_before_the_function_begins(holding: Holding) -> None:
+    for name in ("one", "two"):
+        holding.arm(ArmedPoint(name, SYSCORE))
+    load = holding.start(holding.load)
+    for name in ("one", "two"):
+        holding.held(name)
+        holding.release(name)
+    assert load.wait(guests.deadline()).status == 0
+    order = marks(holding, "one", "two", SYSCORE)
+    assert order.index((SYSCORE, "call")) > max(order.index((name, "released")) for name in ("one", "two"))
+
+
+@pytest.mark.boot
+def test_a_hold_after_the_return_comes_after_the_return_s_event(holding: Holding) -> None:
+    holding.run(f"{holding.load} && {holding.unload}")
+    states = [event.args["state"] for event in holding.events() if (event.name, event.phase) == (SETUP, "call")]
+    state = int(str(states[-1]))
+    holding.arm(ArmedPoint("set-up", SETUP, phase="return", when=(("$arg1:u32", state),)))
+    load = holding.start(holding.load)
+    holding.held("set-up")
+    assert [(event.name, event.phase) for event in holding.events()][-2:] == [(SETUP, "return"), ("set-up", "held")]
+    holding.release("set-up")
+    assert load.wait(guests.deadline()).status == 0
+
+
+def marks(holding: Holding, *names: str) -> list[tuple[str, str]]:
+    return [(event.name, event.phase) for event in holding.events() if event.name in names]
