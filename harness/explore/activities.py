@@ -142,8 +142,12 @@ def _disabling(first: str) -> tuple[SyncPoint, ...]:
     )
 
 
-def _going_down(first: str, last: str, end: str, said: bool = False) -> tuple[SyncPoint, ...]:
-    """kernel_restart(), kernel_power_off() and kernel_kexec(). `said`: the console has told of the end before it."""
+def _going_down(first: str, last: str, end: str, task: str = "") -> tuple[SyncPoint, ...]:
+    """kernel_restart(), kernel_power_off() and kernel_kexec().
+
+    `task` does it as one of several of its actor, of which others call notifiers as well; and the actor counts as
+    done before `last`, since the console tells of it.
+    """
     return (
         SyncPoint(first, "before the reboot notifiers", telling=True),
         SyncPoint(
@@ -151,6 +155,7 @@ def _going_down(first: str, last: str, end: str, said: bool = False) -> tuple[Sy
             "after the reboot notifiers, before system_state changes",
             "return",
             frozenset({STATE}),
+            task=task,
         ),
         # device_shutdown(), and migrate_to_reboot_cpu(), which ends CPU hotplug.
         SyncPoint(
@@ -159,7 +164,7 @@ def _going_down(first: str, last: str, end: str, said: bool = False) -> tuple[Sy
             touches=frozenset({DEVICES, PLUGGING}),
         ),
         SyncPoint("syscore_shutdown", "before the syscore ops' shutdown", telling=True),
-        SyncPoint(last, f"after the syscore ops' shutdown, before {end}", telling=True, anyone=said),
+        SyncPoint(last, f"after the syscore ops' shutdown, before {end}", telling=True, task=task),
     )
 
 
@@ -347,7 +352,7 @@ _ALL = (
         {"kexec": "force"},
         "kexec",
         # CPUs may come and go again from before machine_shutdown() on, which stops them.
-        _going_down("kernel_kexec", "machine_shutdown", "the other CPUs are stopped for the next kernel", said=True),
+        _going_down("kernel_kexec", "machine_shutdown", "the other CPUs are stopped for the next kernel", "kexec"),
         cpu=0,
         ends="jump",
         memory=1024,

@@ -118,7 +118,9 @@ def ran(schedule: Schedule, result: RunResult, aims: Sequence[str], segments: Ma
         length = aims.index(missed.point) + 1 if missed.point in aims else 0
     breaches = _breaches(result)
     how, why = _how(result, missed, breaches)
-    if how == "blocked" and missed is not None and (caught := _caught(missed, aims[:length])):
+    if how in ("blocked", "strayed") and not length:
+        how, why = "unseen", result.fault.splitlines()[0]
+    elif how == "blocked" and missed is not None and (caught := _caught(missed, aims[:length])):
         how, why = "unseen", f"somebody else was held at {caught}, whom the schedule has not let go there"
     position = _position(missed, segments) if how == "strayed" and missed is not None else 0
     return Ran(schedule, how, round(result.seconds, 3), str(result.folder), length, why, breaches, position)

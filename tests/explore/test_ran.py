@@ -104,9 +104,11 @@ def test_who_is_held_at_a_point_of_another_is_not_blocked(tmp_path: Path) -> Non
     assert found.how == "unseen" and "reboot-3" in found.why
 
 
-def test_a_first_point_that_is_missed_says_nothing_of_any_letter(tmp_path: Path) -> None:
-    made = result(tmp_path, Verdict.NOT_EXERCISED, UNSEEN, missed=missed("running", "load-1"))
-    assert seen(made).length == 0
+@pytest.mark.parametrize(("why", "detail"), [("running", ""), ("elsewhere", "load-2"), ("asleep", "")])
+def test_a_first_point_that_is_missed_says_nothing_of_any_letter(tmp_path: Path, why: str, detail: str) -> None:
+    gone = missed(why, "load-1", detail, load="mutex_lock+0x1")
+    found = seen(result(tmp_path, Verdict.NOT_EXERCISED, UNSEEN, missed=gone, fault="nobody came"))
+    assert (found.how, found.length, found.why) == ("unseen", 0, "nobody came")
 
 
 def test_a_deadlock_that_a_hold_was_first_to_notice_is_no_blocked_schedule(tmp_path: Path) -> None:
