@@ -43,7 +43,7 @@ _LONG = 400  # events; a longer run is printed on paper without those that no ve
 _COMMIT = r"\b(?P<commit>[0-9a-f]{12,40})\b"
 _URL = r"(?P<url>https?://[^\s<>\"']+[^\s<>\"'.,;:)])"
 _MESSAGE = r"(?P<message>[\w.+-]+@[\w.-]+\.\w+)"
-_LINKS = re.compile("|".join((_URL, _COMMIT, _MESSAGE)))
+_LINKS = re.compile("|".join((_URL, _MESSAGE, _COMMIT)))
 _TARGETS = {"url": "", "commit": "https://git.kernel.org/linus/", "message": "https://lore.kernel.org/r/"}
 
 

@@ -18,29 +18,31 @@
     const lanes = new Map();
     for (const one of placed)
       if (one.node.matches(".ev")) {
-        one.letters = one.label ? one.label.textContent.length : 0;
-        const key = one.node.matches(".print") ? "print" : one.y;
+        one.name = one.label ? one.label.textContent : "";
+        one.print = one.node.matches(".print");
+        one.failed = one.node.matches(".failed");
+        const key = one.print ? "print" : one.y;
         if (!lanes.has(key)) lanes.set(key, []);
         if (one.label) lanes.get(key).push(one);
       }
     for (const lane of lanes.values()) {
-      const often = (one) => lane.filter((other) => other.label.textContent === one.label.textContent).length;
-      for (const one of lane) one.often = one.node.matches(".print") ? 0 : often(one);
-      lane.sort((a, b) => b.node.matches(".failed") - a.node.matches(".failed") || a.often - b.often || a.x - b.x);
+      const counts = new Map();
+      for (const one of lane) counts.set(one.name, (counts.get(one.name) || 0) + 1);
+      for (const one of lane) one.often = one.print ? 0 : counts.get(one.name);
+      lane.sort((a, b) => b.failed - a.failed || a.often - b.often || a.x - b.x);
     }
     const holds = placed.filter((one) => one.node.parentNode.matches(".holds") && one.node.tagName === "text");
     let from = 0, to = slots;
 
     function labels(scale, at) {
       for (const lane of lanes.values()) {
-        const taken = lane.length && !lane[0].node.matches(".print")
+        const taken = lane.length && !lane[0].print
           ? holds.filter((hold) => Math.abs(+hold.node.getAttribute("y") - +lane[0].y - 13) < 3).map((hold) => [at(hold.x), at(hold.x) + 6 * (hold.label.textContent.length + 2)])
           : [];
         for (const one of lane) {
-          const left = at(one.x), right = left + (one.node.matches(".failed") ? 7.1 : 6.2) * one.letters + 6;
-          const name = one.label.textContent;
-          const room = left >= gutter && right <= gutter + width && taken.every(([a, b, other]) => (right <= a || left >= b) && (other !== name || Math.abs(left - a) > 150));
-          if (room) taken.push([left, right, name]);
+          const left = at(one.x), right = left + (one.failed ? 7.1 : 6.2) * one.name.length + 6;
+          const room = left >= gutter && right <= gutter + width && taken.every(([a, b, other]) => (right <= a || left >= b) && (other !== one.name || Math.abs(left - a) > 150));
+          if (room) taken.push([left, right, one.name]);
           one.label.setAttribute("visibility", room ? "visible" : "hidden");
         }
       }
