@@ -187,6 +187,9 @@ def _plugging(callback: str, meaning: str, thread: str, by_kworker: bool = False
 _SHUTS_DOWN = ("reboot", "poweroff", "kexec")
 _REFUSED_AT_SHUTDOWN = dict.fromkeys(_SHUTS_DOWN, ("EBUSY",))
 
+# All that wait at their first points as user tasks.
+_IN_THE_KERNEL = ("load", "unload", "vm", "close", "offline", "online", *_SHUTS_DOWN)
+
 # With a test level it comes back by itself (kernel/power/suspend.c, suspend_test()).
 _SUSPEND = "; ".join(
     (
@@ -324,9 +327,9 @@ _ALL = (
         ),
         cpu=0,
         needs=("short freezer",),
-        # The freezer gives up on a task in the kernel.
-        beside=dict.fromkeys(("load", "unload", "vm", "close", "offline", "online", *_SHUTS_DOWN), ("FAILED",)),
-        stand_in_the_way=_SHUTS_DOWN,  # at their first points they have system_transition_mutex already
+        beside=dict.fromkeys(_IN_THE_KERNEL, ("FAILED",)),
+        # The freezer gives up on a task in the kernel; and who shuts down has system_transition_mutex.
+        stand_in_the_way=_IN_THE_KERNEL,
     ),
     Activity(
         "reboot",
