@@ -154,19 +154,17 @@ class Campaign:
 
     # What has been learnt
 
+    @cached_property
     def lessons(self) -> Lessons:
-        """What the runs so far say of others."""
+        """What the runs so far say of others; each result is added when it is kept."""
         learnt = Lessons(self.script.segments())
         for result in self.results.values():
-            if result.how == "blocked":
-                learnt.blocked(result.begun, result.why)
-            elif result.how == "strayed":
-                learnt.went(result.begun, result.position, result.why)
+            _teach(learnt, result)
         return learnt
 
     def pruned(self) -> dict[Schedule, Pruned]:
         """The schedules that were not run or came to nothing by themselves, and why."""
-        lessons = self.lessons()
+        lessons = self.lessons
         found: dict[Schedule, Pruned] = {}
         for schedule, other in self.stands_for.items():
             if schedule != other:
@@ -177,7 +175,7 @@ class Campaign:
 
     def left(self) -> list[Schedule]:
         """What is still to be run, as far as is known."""
-        lessons = self.lessons()
+        lessons = self.lessons
         found: dict[Schedule, None] = {}
         for schedule in dict.fromkeys(self.stands_for.values()):
             chosen: Schedule | None = schedule
@@ -251,7 +249,7 @@ class Campaign:
 
     def title(self, schedule: Schedule) -> str:
         """Where each activity goes, in turn."""
-        return self.script.title(schedule, self.lessons().positions)
+        return self.script.title(schedule, self.lessons.positions)
 
     @property
     def is_recorded(self) -> bool:
@@ -265,7 +263,7 @@ class Campaign:
     def task(self, schedule: Schedule, prelude: Path | None) -> _Task:
         """What a worker needs for a schedule; its scenario is written."""
         path = self.scenario_path(schedule)
-        places = self.lessons().positions
+        places = self.lessons.positions
         path.write_text(self.script.text(schedule, places))
         job = replace(self._job(path), prelude=prelude)
         return _Task(schedule, job, self.script.aims(schedule, places), self.script.segments())
@@ -277,9 +275,17 @@ class Campaign:
     def _keep(self, result: Ran) -> None:
         if result.how == "held":  # what is confirmed can be had again
             shutil.rmtree(result.folder, ignore_errors=True)
+        _teach(self.lessons, result)
         self.results[result.schedule] = result
         with (self.folder / RESULTS).open("a") as file:
             file.write(json.dumps(result.to_json()) + "\n")
+
+
+def _teach(lessons: Lessons, result: Ran) -> None:
+    if result.how == "blocked":
+        lessons.blocked(result.begun, result.why)
+    elif result.how == "strayed":
+        lessons.went(result.begun, result.position, result.why)
 
 
 @dataclass

@@ -69,10 +69,20 @@ def test_a_blocked_schedule_makes_others_impossible(tmp_path: Path) -> None:
     gone = set(before) - set(made.left()) - made.results.keys()
     # In each of them the reboot would go on from its third point while the load stands at its fourth.
     assert gone and all(
-        any(made.lessons().positions(one[:i]) == {"load": 4, "reboot": 3} and one[i] == "reboot" for i in range(9))
+        any(made.lessons.positions(one[:i]) == {"load": 4, "reboot": 3} and one[i] == "reboot" for i in range(9))
         for one in gone
     )
     assert {made.pruned()[schedule].why for schedule in gone} == {"impossible"}
+
+
+def test_a_result_is_learnt_from_as_soon_as_it_is_kept(tmp_path: Path) -> None:
+    blocked = came("load3-reboot5", "blocked", "waits", length=6)
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    made, other = campaign(tmp_path / "one"), campaign(tmp_path / "other", blocked)
+    assert set(made.left()) > set(other.left())
+    made._keep(blocked)
+    assert made.left() == other.left()
 
 
 def test_what_is_left_of_an_early_end_is_run(tmp_path: Path) -> None:
