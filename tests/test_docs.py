@@ -394,6 +394,8 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
             continue
         path, _, anchor = target.partition("#")
         file = (document.parent / path).resolve() if path else document
+        if file.parent == PROJECT / "docs" / "reference":
+            continue  # made with the site, and so are the links to it tried: tests/reference/test_site.py
         assert file.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
