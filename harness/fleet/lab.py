@@ -43,7 +43,7 @@ class LabPool:
         self.address = address
         self.patience_s = patience_s
         try:
-            self._client = Client(address, timeout=_CONNECT_S, set_as_default=False)
+            self._client = Client(address, timeout=_CONNECT_S)
         except (OSError, ValueError, TimeoutError) as error:
             hint = "`dask scheduler` starts one, and `harness worker` brings hosts to it"
             raise HostFault(f"no Dask scheduler answers at {address}: {error}", hint=hint) from error
@@ -56,11 +56,15 @@ class LabPool:
     ) -> None:
         self._client.close()
 
-    def announced(self) -> set[str]:
-        """The resources that the lab has at the moment."""
+    def workers(self) -> list[set[str]]:
+        """What each worker announces that the lab has at the moment."""
         with self._scheduler_there():
-            workers: dict[str, dict[str, Any]] = self._client.scheduler_info(n_workers=-1)["workers"]
-        return {name for worker in workers.values() for name in worker["resources"]}
+            found: dict[str, dict[str, Any]] = self._client.scheduler_info(n_workers=-1)["workers"]
+        return [set(worker["resources"]) for worker in found.values()]
+
+    def announced(self) -> set[str]:
+        """What any worker announces."""
+        return set().union(*self.workers())
 
     def choose(self, name: str, machine: MachineSection) -> Engine:
         """As on one host, with what is announced in the place of what is proven. An engine that nobody announces is

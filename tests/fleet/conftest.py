@@ -15,7 +15,6 @@ from tests.fleet.site import Site, make_site
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("FLEET_SITE", str(tmp_path))
     return make_site(tmp_path)
 
 

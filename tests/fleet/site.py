@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cache import disk_full_is_a_host_fault
+from harness.deadline import Deadline
 from harness.errors import HarnessError, HostFault, UsageError
 from harness.fleet.cell import CellRun, require_space
 from harness.fleet.pool import Work
@@ -75,6 +76,11 @@ class Site:
         path = self.folder / "log"
         return path.read_text().splitlines() if path.exists() else []
 
+    def pids(self) -> list[int]:
+        """Who did runs, in the order in which they began."""
+        path = self.folder / "pids"
+        return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
     def ended(self) -> list[str]:
         return sorted(line.removeprefix("end ") for line in self.log if line.startswith("end "))
 
@@ -122,22 +128,25 @@ def make_site(folder: Path) -> Site:
 def replay(run: CellRun) -> RunResult:
     """What the script says that this run does: words of `_do`, and whether the recorded run is `red`."""
     require_space(run.runs, run.free_mib)
-    site = Path(os.environ["FLEET_SITE"])
+    run.kernel.resolve(Deadline.after(run.build_s, "a test"))
+    site = run.scenario.path.parents[1]
     script: Mapping[str, Any] = json.loads((site / "script.json").read_text())
     said = script.get(run.kernel.name, "green")
     what = said if isinstance(said, str) else said[min(run.number, len(said)) - 1]
     name = f"{run.kernel.name} {run.scenario.name} {run.number}"
     _append(site / "log", f"begin {name}")
     for word in what.split():
-        _do(word)
+        _do(word, site)
     result = _replayed(run, RUNS["red" if "red" in what else "green"])
     _append(site / "log", f"end {name}")
     return result
 
 
-def _do(word: str) -> None:
+def _do(word: str, site: Path) -> None:
     if word == "slow":
         time.sleep(1.0)
+    elif word == "pid":  # of the worker: what does the job is its child
+        _append(site / "pids", str(os.getppid()))
     elif word == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     elif word == "interrupt":
