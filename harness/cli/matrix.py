@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import options
+from harness.cli.outputs import Outputs, other_outputs
 from harness.cli.worker import lab_is_missing
 from harness.deadline import Deadline
 from harness.errors import Exit, UsageError
@@ -17,8 +17,10 @@ from harness.fleet.night import begin, nights_of, only_one, resume
 from harness.fleet.nights import Night, Nights
 from harness.fleet.pool import LocalPool, Pool
 from harness.fleet.report import print_summary
+from harness.fleet.saved import saved_runs
 from harness.fleet.span import Span, span
 from harness.fleet.summary import summarize
+from harness.output import STDOUT, require_writable
 from harness.report.result import write_json
 from harness.report.terminal import results_console
 
@@ -36,7 +38,8 @@ _GIT_S = 120.0  # for counting commits in a large repository
 @click.option(
     "--scheduler", metavar="tcp://HOST:PORT", help="Run on the workers of this Dask scheduler; see `harness worker`."
 )
-@options.json_file
+@click.option("--json", "json_file", metavar="FILE", help='Write the summary as JSON too ("-": stdout).')
+@other_outputs
 def matrix(
     path: Path,
     only_resume: bool,
@@ -45,6 +48,7 @@ def matrix(
     number: int | None,
     scheduler: str | None,
     json_file: str | None,
+    outputs: Outputs,
 ) -> int:
     """Run a night: every kernel of MATRIX with every scenario on every engine; say what changed.
 
@@ -75,12 +79,14 @@ def matrix(
         raise UsageError("--night says which night --summary is of", hint="add --summary")
     if sum((only_resume, new, only_summary)) > 1:
         raise UsageError("--resume, --new and --summary exclude each other")
+    if json_file:
+        require_writable(json_file)
     loaded = load_matrix(path)
     if only_summary and not loaded.database.exists():
         raise UsageError(f"there are no results yet in {loaded.database}", hint=f"harness matrix {path}")
     if only_summary:
         with nights_of(loaded) as nights:
-            return _summary(loaded, nights, _chosen(nights, number), json_file)
+            return _tell(loaded, nights, _chosen(nights, number), json_file, outputs)
     with only_one(loaded), nights_of(loaded) as nights, _pool(loaded, scheduler) as pool:
         night = resume(loaded, nights, pool) if only_resume else begin(loaded, nights, pool, new=new)
         if night is None:
@@ -89,7 +95,7 @@ def matrix(
         try:
             night.run()
         finally:  # what is known so far, also of a night that is interrupted
-            status = _summary(loaded, nights, _chosen(nights, night.night), json_file)
+            status = _tell(loaded, nights, _chosen(nights, night.night), json_file, outputs)
         return status
 
 
@@ -116,15 +122,18 @@ def _chosen(nights: Nights, number: int | None) -> Night:
     return chosen
 
 
-def _summary(loaded: Matrix, nights: Nights, night: Night, json_file: str | None) -> int:
+def _tell(loaded: Matrix, nights: Nights, night: Night, json_file: str | None, outputs: Outputs) -> int:
+    """Prints the summary and writes the files; returns the exit status."""
     deadline = Deadline.after(_GIT_S, "the commits between two nights")
 
     def between(old: FrozenKernel, new: FrozenKernel) -> Span:
         return span(old, new, deadline)
 
     summary = summarize(nights, night, loaded.window, between)
-    if json_file != "-":
+    if json_file != STDOUT and not outputs.use_stdout:
         print_summary(results_console(), summary)
     if json_file:
         write_json(json_file, summary.to_json())
+    if outputs.files:
+        outputs.write(*saved_runs(nights.cells(night.id), loaded.loaded))
     return int(summary.exit)

@@ -12,7 +12,7 @@ import click
 from harness.errors import HarnessError, UsageError
 from harness.output import STDOUT, require_writable, write_output
 from harness.report.batch import DEFAULT_ORIGIN, Batch
-from harness.report.formats import FORMATS
+from harness.report.formats import FORMATS, Format
 from harness.report.kcidb import parse_origin
 from harness.report.result import NotRun, RunResult
 
@@ -46,16 +46,24 @@ class Outputs:
 
 def outputs(command: Command) -> Command:
     """Adds the options to a command, which takes them as one parameter `outputs`. Wrong ones raise UsageError."""
+    return _with(FORMATS, command)
 
+
+def other_outputs(command: Command) -> Command:
+    """The same without --json, for a command that has a document of its own."""
+    return _with({name: format for name, format in FORMATS.items() if name != "json"}, command)
+
+
+def _with(formats: Mapping[str, Format], command: Command) -> Command:
     @functools.wraps(command)
     def with_outputs(*args: Any, **values: Any) -> Any:
-        files = {name: target for name in FORMATS if (target := values.pop(f"{name}_file"))}
+        files = {name: target for name in formats if (target := values.pop(f"{name}_file"))}
         return command(*args, outputs=_checked(files, values.pop("kcidb_origin")), **values)
 
     decorated = click.option(
         "--kcidb-origin", default=DEFAULT_ORIGIN, show_default=True, metavar="NAME", help="The CI system, in --kcidb."
     )(with_outputs)
-    for name, format in reversed(FORMATS.items()):
+    for name, format in reversed(formats.items()):
         about = f'Write {format.about} ("-": stdout).'
         decorated = click.option(f"--{name}", f"{name}_file", metavar="FILE", help=about)(decorated)
     return decorated  # type: ignore[return-value]  # click's decorators give back what they get
