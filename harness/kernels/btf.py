@@ -54,7 +54,9 @@ _FOLLOWS: Mapping[int, tuple[int, int]] = {
 }
 
 
-class _Type(NamedTuple):
+class Type(NamedTuple):
+    """A struct btf_type. What follows it, by its kind, is read by `Btf.follows` and `Btf.members`."""
+
     name: str
     kind: int
     vlen: int
@@ -63,7 +65,9 @@ class _Type(NamedTuple):
     end: int  # where what follows it begins
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
+    """A member of a struct or union: its offset, and its type's id."""
+
     name: str
     type: int
     bit: int
@@ -108,6 +112,29 @@ class Btf:
             at = self._composite(found.type)
         return bits // 8
 
+    def __len__(self) -> int:
+        """One more than the highest id; id 0 is void."""
+        return self._first + len(self._starts)
+
+    def type(self, type_id: int) -> Type:
+        """Raises IndexError for an id that there is not."""
+        return self._by_id(type_id)
+
+    def follows(self, one: Type) -> list[tuple[int, ...]]:
+        """The 32-bit words that follow a type of this BTF's own: what always does, then each of `vlen`."""
+        always, each = _FOLLOWS[one.kind]
+        begins = [(one.end, always)] if always else []
+        begins += [(one.end + always + index * each, each) for index in range(one.vlen) if each]
+        return [struct.unpack_from(f"<{size // 4}I", self._types, begin) for begin, size in begins]
+
+    def members(self, one: Type) -> list[Member]:
+        """The members of a struct or union of this BTF's own."""
+        return list(self._members(one.end - _TYPE.size))
+
+    def string(self, at: int) -> str:
+        """The name at an offset, as the words of enumerators have it."""
+        return self._string(at)
+
     def void_functions(self, names: Collection[str]) -> frozenset[str]:
         """Those of the functions `names` that return nothing; a function that BTF does not know is none."""
         return self._void_functions.intersection(names)
@@ -118,7 +145,7 @@ class Btf:
         functions = (self._type(at) for at in starts if self._types[at + 7] & 0x1F == _FUNC)
         return frozenset(one.name for one in functions if self._by_id(one.target).target == 0)
 
-    def _by_id(self, type_id: int) -> _Type:
+    def _by_id(self, type_id: int) -> Type:
         if self._base and type_id < self._first:
             return self._base._by_id(type_id)
         return self._type(self._starts[type_id - self._first])
@@ -135,7 +162,7 @@ class Btf:
         places = [at for at in self._starts[1:] if self._types[at + 7] & 0x1F == _STRUCT]
         return {self._type(at).name: at for at in reversed(places)}
 
-    def _find(self, at: int, name: str) -> _Member | None:
+    def _find(self, at: int, name: str) -> Member | None:
         """The member `name` of the struct or union at `at`, looked for in its anonymous ones too."""
         for member in self._members(at):
             if member.name == name:
@@ -146,12 +173,12 @@ class Btf:
                 return found._replace(bit=member.bit + found.bit)
         return None
 
-    def _members(self, at: int) -> Iterator[_Member]:
+    def _members(self, at: int) -> Iterator[Member]:
         one = self._type(at)
         for index in range(one.vlen):
             name, type_id, offset = _MEMBER.unpack_from(self._types, one.end + index * _MEMBER.size)
             bit, width = (offset & 0xFFFFFF, offset >> 24) if one.bitfields else (offset, 0)
-            yield _Member(self._string(name), type_id, bit, width)
+            yield Member(self._string(name), type_id, bit, width)
 
     def _composite(self, type_id: int) -> int | None:
         """Where the struct or union is that `type_id` is, behind typedefs and qualifiers; None for anything else."""
@@ -161,10 +188,10 @@ class Btf:
             one = self._type(self._starts[type_id]) if type_id else None
         return self._starts[type_id] if one is not None and one.kind in (_STRUCT, _UNION) else None
 
-    def _type(self, at: int) -> _Type:
+    def _type(self, at: int) -> Type:
         name, info, target = _TYPE.unpack_from(self._types, at)
         kind, vlen = info >> 24 & 0x1F, info & 0xFFFF
-        return _Type(self._string(name), kind, vlen, bool(info >> 31), target, at + _TYPE.size)
+        return Type(self._string(name), kind, vlen, bool(info >> 31), target, at + _TYPE.size)
 
     def _string(self, at: int) -> str:
         if self._base and at < len(self._base._strings):
@@ -214,6 +241,11 @@ def module_void_functions(kernel: Kernel, module: Path, names: Collection[str]) 
         return frozenset() if btf is None else btf.void_functions(names)
     except (ValueError, IndexError) as error:
         raise HostFault(f"a module of kernel {kernel.spec} ({kernel.release}) has unreadable BTF: {error}") from error
+
+
+def kernel_btf(kernel: Kernel) -> Btf:
+    """The types of a kernel without its modules. Raises HostFault for a kernel without BTF."""
+    return _of_image(kernel.image)
 
 
 @functools.lru_cache(maxsize=8)
