@@ -54,7 +54,7 @@ def other_outputs(command: Command) -> Command:
     return _with({name: format for name, format in FORMATS.items() if name != "json"}, command)
 
 
-def _with(formats: Mapping[str, Format], command: Command) -> Command:
+def _with(formats: dict[str, Format], command: Command) -> Command:
     @functools.wraps(command)
     def with_outputs(*args: Any, **values: Any) -> Any:
         files = {name: target for name in formats if (target := values.pop(f"{name}_file"))}
