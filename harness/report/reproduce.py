@@ -35,13 +35,23 @@ def _kernel(kernel: Mapping[str, Any]) -> tuple[str, list[str]]:
     """
     provenance = kernel.get("provenance") or {}
     patches = [str(patch["file"]) for patch in provenance.get("patches") or ()]
-    options = [word for name in provenance.get("config_fragments") or () for word in ("--config", str(name))]
+    options = [word for name in _fragments(provenance) for word in ("--config", name)]
     if all(_MUTANTS in patch for patch in patches):
-        return str(kernel["label"]), options
+        return " +".join([str(kernel["spec"]), *(Path(patch).stem for patch in patches)]), options
     options += [word for patch in patches for word in ("--patch", patch)]
     if modules := provenance.get("modules_only"):
         options += ["--modules-only", str(modules)]
     return str(kernel["spec"]), options
+
+
+def _fragments(provenance: Mapping[str, Any]) -> list[str]:
+    """The fragments that were asked for beside those that the kernel's spec stands for: debian-source:7.3+tdx."""
+    own = provenance.get("config")
+    return [
+        str(fragment["name"])
+        for fragment in provenance.get("config_fragments") or ()
+        if not isinstance(own, list) or fragment["sha256"] not in own
+    ]
 
 
 def qemu_script(folder: Path) -> str:
