@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from harness.cli import cli
 from harness.errors import UsageError
-from tests.report.runs import CONFIRMED, VIOLATED, copied
+from tests.report.run_folders import CONFIRMED, VIOLATED, copied
 
 
 @pytest.fixture

@@ -1,82 +1,83 @@
-"""Folders of runs for tests of reports: recorded ones, and copies with something added."""
+"""Runs to report on: recorded ones, and one of each verdict made by hand."""
 
 from __future__ import annotations
 
-import json
-import shutil
+import dataclasses
+import functools
 from pathlib import Path
-from typing import Any
 
+from harness.errors import Exit
 from harness.judge.judge import judge
-from harness.judge.record import RunRecord, load_record
-from harness.judge.verdict import Judgement
+from harness.judge.record import Fault, RunRecord, load_record
+from harness.report.result import NotRun, RunResult
+from harness.scenario.model import ClaimUse
+from tests.judge.records import event, outcome, record
 
 RECORDED = Path(__file__).parent.parent / "recorded"
-RUNS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
+FOLDERS = sorted(path for path in RECORDED.iterdir() if path.is_dir())
 
-VIOLATED = "mutant-check-before-register-violated"  # with holds, two samples, and a wrong state at one
-CONFIRMED = "load-unload-6.12-confirmed"
-KNOWN = "demo-6.1-known-violation"
-
-# What a guest may print or call a task, were it up to somebody hostile.
+# What a kernel log may hold, and what means something to XML, to KTAP, to kunit_parser.py or to rich.
 HOSTILE = (
-    "</script></title></style></textarea><script>document.title='pwned'</script><img src=x onerror=alert(1)>\"'&"
+    "\x1b[31mred\x00\x08 ]]> <b>&amp; [/bold] \udce9 \ufffe\r\n"
+    "ok 1 all is well # SKIP really\n# Subtest: other\nKTAP version 1\n1..9\nreboot: System halted"
 )
 
 
-def judged(folder: Path) -> tuple[RunRecord, Judgement]:
-    record = load_record(folder)
-    return record, judge(record)
+@functools.cache
+def recorded() -> tuple[RunResult, ...]:
+    """The recorded runs, judged."""
+    return tuple(result_of(load_record(folder)) for folder in FOLDERS)
 
 
-def recorded(name: str) -> tuple[RunRecord, Judgement]:
-    return judged(RECORDED / name)
+def result_of(run: RunRecord) -> RunResult:
+    return RunResult.of(run, judge(run), 1.5)
 
 
-def copied(name: str, folder: Path) -> Path:
-    shutil.copytree(RECORDED / name, folder)
-    return folder
+def confirmed() -> RunResult:
+    return result_of(record("  - exit: {load: OK}\n"))
 
 
-def with_events(name: str, folder: Path, *events: dict[str, Any]) -> Path:
-    """A recorded run with more events at the end of its first boot."""
-    copied(name, folder)
-    path = folder / "events.jsonl"
-    lines = path.read_text().splitlines()
-    last = max(json.loads(line)["seq"] or 0 for line in lines)
-    frame = {"boot": 1, "source": "tracefs", "name": "console", "phase": "point", "task": "sh", "pid": 7, "cpu": 0}
-    lines += [json.dumps({**frame, "seq": last + n, **event}) for n, event in enumerate(events, start=1)]
-    path.write_text("".join(line + "\n" for line in lines))
-    return folder
+def violated(message: str = "") -> RunResult:
+    """A violated claim; with `message` as what the run says about it."""
+    result = result_of(record("  - exit: {load: OK}\n", outcomes=[outcome("load", "EIO"), outcome("unload")]))
+    return _with_text(result, message) if message else result
 
 
-def hostile(folder: Path) -> Path:
-    """A run whose kernel log, tasks, arguments, steps and scenario are as hostile as they can be."""
-    with_events(
-        VIOLATED,
-        folder,
-        {"args": {"text": HOSTILE}, "task": HOSTILE},
-        {"name": HOSTILE, "phase": "call", "task": HOSTILE, "args": {HOSTILE: HOSTILE}},
+def known() -> RunResult:
+    """The same, declared by the scenario."""
+    return _declared(violated(), "violated")
+
+
+def stale() -> RunResult:
+    """Confirmed, although it is declared violated."""
+    return _declared(confirmed(), "violated")
+
+
+def not_exercised() -> RunResult:
+    return result_of(record("  - order: [on@each, late]\n", [event(10, 0, "on")]))
+
+
+def faulty(text: str = "QEMU died") -> RunResult:
+    fault = Fault("HostFault", int(Exit.HARNESS_FAULT), text)
+    return result_of(record("  - exit: {load: OK}\n", fault=fault, complete=frozenset()))
+
+
+def not_run() -> NotRun:
+    use = confirmed().judgement.claims[0].use
+    return NotRun("own", "t", "debian:6.12", "tcg-svm", (use,), "the batch was interrupted")
+
+
+def _declared(result: RunResult, verdict: str) -> RunResult:
+    (claim,) = result.judgement.claims
+    use: ClaimUse = ClaimUse.model_validate(
+        {"claim": claim.use.claim, "known": {result.kernel: verdict}, "fixed_by": "abcdef123456"}
     )
-    with (folder / "console.log").open("a") as console:
-        console.write(f"[   99.000000] {HOSTILE}\n[   99.1] \x1b[2J\x00\x07 {HOSTILE}\n")
-    scenario = folder / "scenario.yaml"
-    scenario.write_text(scenario.read_text().replace("title: reboot", f"title: {json.dumps(HOSTILE)} # reboot", 1))
-    (folder / "qemu.sh").write_text(f"qemu {HOSTILE}\n")
-    run = json.loads((folder / "run.json").read_text())
-    run["kernel"]["label"] = run["qemu"] = HOSTILE
-    run["fault"] = {"type": "HostFault", "exit": 3, "text": HOSTILE}
-    (folder / "run.json").write_text(json.dumps(run))
-    return folder
+    declared = dataclasses.replace(claim, use=use, known=use.known[result.kernel])
+    return dataclasses.replace(result, judgement=dataclasses.replace(result.judgement, claims=(declared,)))
 
 
-def long(folder: Path, events: int = 12_000) -> Path:
-    """A run with so many events, most of one kind."""
-    kinds = [
-        {"name": "seamcall" if n % 50 else "cr4", "phase": "point", "cpu": n % 4, "args": {"leaf": "TDH.SYS.INFO"}}
-        for n in range(events)
-    ]
-    for kind in kinds:
-        if kind["name"] == "cr4":
-            kind["args"] = {"old": "0x752ef0", "new": "0x752ef0"}
-    return with_events(VIOLATED, folder, *kinds)
+def _with_text(result: RunResult, text: str) -> RunResult:
+    (claim,) = result.judgement.claims
+    findings = tuple(dataclasses.replace(found, text=text) for found in claim.findings)
+    changed = dataclasses.replace(claim, findings=findings)
+    return dataclasses.replace(result, title=text, judgement=dataclasses.replace(result.judgement, claims=(changed,)))

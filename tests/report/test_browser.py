@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page
 from harness.report.html import REPORT, index_page, write_report
 from harness.report.result import RunResult
 from tests.report.browser import chromium
-from tests.report.runs import CONFIRMED, HOSTILE, KNOWN, VIOLATED, copied, hostile, judged, long
+from tests.report.run_folders import CONFIRMED, HOSTILE, KNOWN, VIOLATED, copied, hostile, judged, long
 
 pytestmark = pytest.mark.network
 

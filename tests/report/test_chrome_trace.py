@@ -14,7 +14,7 @@ from harness.judge.judge import judge
 from harness.report.chrome_trace import chrome_trace
 from harness.report.timeline import timeline
 from tests.judge.records import event, record
-from tests.report.runs import KNOWN, RUNS, VIOLATED, hostile, judged, recorded
+from tests.report.run_folders import KNOWN, RUNS, VIOLATED, hostile, judged, recorded
 
 SCHEMA = json.loads((Path(__file__).parent / "trace_event_format.json").read_text())
 

@@ -11,7 +11,7 @@ from harness.errors import HostFault, UsageError
 from harness.paths import runs_in
 from harness.report.folders import BATCH, run_folders, write_batch
 from harness.report.result import RunResult
-from tests.report.runs import CONFIRMED, VIOLATED, copied, judged
+from tests.report.run_folders import CONFIRMED, VIOLATED, copied, judged
 
 
 @pytest.fixture

@@ -12,7 +12,18 @@ import pytest
 from harness.report import html
 from harness.report.html import INDEX, index_page, linked, run_page, write_report
 from harness.report.result import RunResult
-from tests.report.runs import CONFIRMED, HOSTILE, KNOWN, RUNS, VIOLATED, copied, hostile, judged, long, recorded
+from tests.report.run_folders import (
+    CONFIRMED,
+    HOSTILE,
+    KNOWN,
+    RUNS,
+    VIOLATED,
+    copied,
+    hostile,
+    judged,
+    long,
+    recorded,
+)
 
 _VOID = {"meta", "input", "br", "img", "link", "hr", "col"}
 

@@ -11,7 +11,7 @@ import pytest
 from harness.judge.record import RunRecord
 from harness.report.reproduce import command, command_line, qemu_script, qemu_version
 from tests.judge.records import record
-from tests.report.runs import VIOLATED, copied, recorded
+from tests.report.run_folders import VIOLATED, copied, recorded
 
 
 def with_kernel(**kernel: Any) -> RunRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from harness.judge.judge import judge
 from harness.report.text import text_report
 from harness.scenario.load import build_scenario
 from harness.scenario.yaml_file import parse_yaml
-from tests.report.runs import KNOWN, RUNS, VIOLATED, hostile, judged, recorded, with_events
+from tests.judge.records import event, record
+from tests.report.run_folders import KNOWN, RECORDED, RUNS, VIOLATED, hostile, judged, recorded
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -58,16 +60,12 @@ def test_the_command_is_there_and_a_shell_takes_it() -> None:
     )
 
 
-def test_more_cpus_than_columns_are_a_list(tmp_path: Path) -> None:
-    folder = with_events(
-        VIOLATED,
-        tmp_path / "run",
-        *({"cpu": cpu, "name": "kvm_online_cpu", "phase": "return", "task": "idle", "ret": -5} for cpu in range(8)),
-    )
-    scenario = folder / "scenario.yaml"
-    scenario.write_text(scenario.read_text() + "- returns:\n    event: kvm_online_cpu\n    is: 0\n")
-    text = text_report(*judged(folder))
-    assert "CPU 0: < kvm_online_cpu = -EIO" in text
+def test_more_cpus_than_columns_are_a_list() -> None:
+    events = [event(cpu, cpu, "on", "return", ret=-5 & (1 << 64) - 1) for cpu in range(8)]
+    run = record("  - count: {event: on.return, is: 1}\n", events)
+    run = replace(run, folder=RECORDED / VIOLATED)
+    text = text_report(run, judge(run))
+    assert "CPU 0: < on = -EIO  cpuhp-7" in text
     assert max(map(len, text.splitlines())) <= 78
 
 

@@ -15,7 +15,7 @@ from harness.observe.sample import Sample
 from harness.probes.event import Event
 from harness.report.timeline import Band, Span, Timeline, timeline
 from tests.judge.records import event, outcome, record, sample, step
-from tests.report.runs import RUNS, recorded
+from tests.report.run_folders import RUNS, recorded
 
 ORDER = "  - order: [on, late]\n"
 
