@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.report import html
+from harness import progress
 from harness.report.html import INDEX, index_page, linked, run_page, write_report
 from harness.report.result import RunResult
 from tests.report.run_folders import (
@@ -174,7 +174,7 @@ def test_a_run_that_ended_before_anything_happened_has_a_page(tmp_path: Path) ->
 
 def test_a_page_that_cannot_be_drawn_costs_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
-    monkeypatch.setattr(html.progress, "note", notes.append)
+    monkeypatch.setattr(progress, "note", notes.append)
     record, judgement = judged(copied(CONFIRMED, tmp_path / "run"))
     (record.folder / "scenario.yaml").unlink()
     write_report(record, judgement, 1.0)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from harness.judge.judge import judge
+from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdict
 from harness.report.text import text_report
 from harness.scenario.load import build_scenario
 from harness.scenario.yaml_file import parse_yaml
@@ -62,10 +63,10 @@ def test_the_command_is_there_and_a_shell_takes_it() -> None:
 
 def test_more_cpus_than_columns_are_a_list() -> None:
     events = [event(cpu, cpu, "on", "return", ret=-5 & (1 << 64) - 1) for cpu in range(8)]
-    run = record("  - count: {event: on.return, is: 1}\n", events)
-    run = replace(run, folder=RECORDED / VIOLATED)
-    text = text_report(run, judge(run))
-    assert "CPU 0: < on = -EIO  cpuhp-7" in text
+    run = replace(record("  - order: [on, late]\n", events), folder=RECORDED / VIOLATED)
+    found = Found(Finding.FAILED, "on failed everywhere", tuple(events))
+    text = text_report(run, Judgement((ClaimVerdict(run.scenario.claims[0], Verdict.VIOLATED, (found,)),)))
+    assert "        7  CPU 7: < on = -EIO  cpuhp-7" in text
     assert max(map(len, text.splitlines())) <= 78
 
 

@@ -14,6 +14,7 @@ from harness.judge.verdict import Finding
 from harness.observe.sample import Sample
 from harness.probes.event import Event
 from harness.report.timeline import Band, Span, Timeline, timeline
+from harness.scenario.kinds import Phase
 from tests.judge.records import event, outcome, record, sample, step
 from tests.report.run_folders import RUNS, recorded
 
@@ -55,7 +56,7 @@ def test_calls_of_a_task_nest_and_follow_it_to_another_cpu() -> None:
 
 
 def test_each_cpu_has_an_idle_task() -> None:
-    idle = [by(0, event(seq, cpu, "on", phase)) for seq, cpu, phase in ((1, 0, "call"), (2, 1, "call"))]
+    idle = [by(0, event(seq, cpu, "on")) for seq, cpu in ((1, 0), (2, 1))]
     idle += [by(0, event(seq, cpu, "on", "return")) for seq, cpu in ((3, 0), (4, 1))]
     assert [(s.cpu, s.first, s.last) for s in of(idle).spans] == [(0, 0, 2), (1, 1, 3)]
 
@@ -73,8 +74,8 @@ def test_a_return_without_its_call_is_no_call() -> None:
 
 
 @pytest.mark.parametrize(("phase", "told"), [("released", True), ("lost", True), ("point", False)])
-def test_a_hold_lasts_until_its_release(phase: str, told: bool) -> None:
-    end = event(3, 1, "here", phase)  # type: ignore[arg-type]
+def test_a_hold_lasts_until_its_release(phase: Phase, told: bool) -> None:
+    end = event(3, 1, "here", phase)
     found = of([event(1, 1, "here", "held"), event(2, 0, "on", "point"), end])
     expected = phase if told else "held to the end of the boot"
     assert spans(found, "hold") == [("here", 0, 2, told, expected)]
@@ -87,14 +88,14 @@ def test_steps_have_their_outcomes_and_may_have_no_end() -> None:
 
 
 def test_writes_to_cr4_tell_virtualization_exactly() -> None:
-    def cr4(seq: int, old: str, new: str, **args: str) -> Event:
-        return event(seq, 0, "cr4", "point", old=old, new=new, **args)
+    def cr4(seq: int, old: str, new: str) -> Event:
+        return event(seq, 0, "cr4", "point", old=old, new=new)
 
     found = of(
         [
             event(1, 0, "on", "point"),
             cr4(2, "0x6f0", "0x26f0"),
-            cr4(3, "0x26f0", "0x6f0", fault="GP"),  # refused: it stays on
+            event(3, 0, "cr4", "point", old="0x26f0", new="0x6f0", fault="GP"),  # refused: it stays on
             event(4, 0, "vendor_disable", "return", ret=0),  # says nothing where CR4 is seen
             cr4(5, "0x26f0", "0x6f0"),
         ]
