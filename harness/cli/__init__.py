@@ -13,11 +13,13 @@ from harness.cli.bench import bench
 from harness.cli.bisect import bisect
 from harness.cli.complete import completion
 from harness.cli.doctor import doctor
+from harness.cli.explain import explain
 from harness.cli.explore import explore
 from harness.cli.judge import judge
 from harness.cli.kernels import kernels
 from harness.cli.matrix import matrix
 from harness.cli.mutants import mutants
+from harness.cli.new import new
 from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.schema import schema
@@ -66,6 +68,8 @@ for _command in (
     kernels,
     doctor,
     bench,
+    new,
+    explain,
     schema,
     completion,
 ):

@@ -33,6 +33,12 @@ def symbol_table(kernel: Kernel, qemu: Qemu) -> SymbolTable:
     return _parsed(_map(kernel, qemu))
 
 
+def known_symbols(kernel: Kernel) -> SymbolTable | None:
+    """The same of a kernel that has told them before, or need not be asked; None rather than booting it."""
+    path = kernel.symbols or _kept(kernel)
+    return _parsed(path) if path.exists() else None
+
+
 @functools.lru_cache(maxsize=4)
 def _parsed(path: Path) -> SymbolTable:
     """Kept for the next run: parsing takes 0.7 s."""
@@ -43,9 +49,7 @@ def _map(kernel: Kernel, qemu: Qemu) -> Path:
     """A file that is never written again."""
     if kernel.symbols is not None:
         return kernel.symbols
-    # The same image in another entry of the cache, with a rebuilt module beside it, has the same symbols.
-    digest = hashlib.sha256(kernel.image.read_bytes()).hexdigest()[:32]
-    path = cache_dir() / "symbols" / f"{digest}.map"
+    path = _kept(kernel)
     deadline = Deadline.after(_ASK_S, f"the symbols of {kernel.spec}")
     with locked(path.with_suffix(".lock"), deadline):
         if not path.exists():
@@ -55,6 +59,12 @@ def _map(kernel: Kernel, qemu: Qemu) -> Path:
             temporary.write_text(text)
             temporary.rename(path)
     return path
+
+
+def _kept(kernel: Kernel) -> Path:
+    """The same image in another entry of the cache, with a rebuilt module beside it, has the same symbols."""
+    digest = hashlib.sha256(kernel.image.read_bytes()).hexdigest()[:32]
+    return cache_dir() / "symbols" / f"{digest}.map"
 
 
 def _ask(kernel: Kernel, qemu: Qemu, deadline: Deadline) -> str:

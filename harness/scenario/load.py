@@ -301,6 +301,17 @@ def to_yaml(scenario: Scenario) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
 
 
+def as_written(item: Step | Expectation) -> str:
+    """A step or an expectation on one line: `order: [a, b], during: load`."""
+    side_keys = _STEP_SIDE_KEYS if isinstance(item, Step) else _EXPECTATION_SIDE_KEYS
+    keys = _unkeyed(item, side_keys, set())
+    value = keys[item.kind]
+    if isinstance(value, dict) and list(value) == [item.shorthand]:
+        keys[item.kind] = value[item.shorthand]
+    text = str(yaml.safe_dump(keys, sort_keys=False, allow_unicode=True, default_flow_style=True, width=10_000))
+    return text[1:-2].replace("'on':", "on:")  # YAML 1.1 has it for true; here it is text
+
+
 def _unkeyed(model: Step | Expectation, side_keys: tuple[str, ...], leave_out: set[str]) -> dict[str, Any]:
     fields = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=leave_out)
     sides = {key: fields.pop(key) for key in side_keys if key in fields}

@@ -1,0 +1,1 @@
+"""What a word of the harness means, out of the data that give it its meaning: `harness explain`."""
