@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,7 @@ def run_page(record: RunRecord, judgement: Judgement, seconds: float | None = No
             gutter=GUTTER,
             rows=list(_rows(line, visible)),
             left_out=visible.count_left_out,
+        left_out_last=_left_out(visible.left_out.get(len(line.events), {})),
             long=len(visible.positions) > _LONG,
             tasks=sorted({_task(event.task, event.pid) for event in (line.events[i] for i in visible.positions)}),
             samples=list(_samples(line)),
@@ -266,7 +267,6 @@ def _rows(line: Timeline, visible: Shown) -> Iterator[Row]:
     for position in visible.positions:
         event = line.events[position]
         marks = line.marks.get(position, ())
-        gap = visible.left_out.get(position)
         yield Row(
             position=position,
             seq=_seq(event),
@@ -281,7 +281,7 @@ def _rows(line: Timeline, visible: Shown) -> Iterator[Row]:
             failed=tuple(dict.fromkeys(mark.text for mark in marks if mark.finding is Finding.FAILED)),
             evidence=bool(marks),
             boot=event.boot if several and event.boot != boot else None,
-            left_out=_left_out(gap) if gap else "",
+            left_out=_left_out(visible.left_out.get(position, {})),
         )
         boot, before = event.boot, position
 
@@ -326,7 +326,10 @@ def _turns(line: Timeline, bands: dict[int, list[Band]], before: int, position: 
                 yield f"CPU {cpu}: virtualization {state}{', it seems' if band.inferred else ''}"
 
 
-def _left_out(gap: Any) -> str:
+def _left_out(gap: Mapping[str, int]) -> str:
+    """How many events of which names are missing; "" for none."""
+    if not gap:
+        return ""
     kinds = list(gap.items())
     names = ", ".join(f"{count} × {name}" for name, count in kinds[:4])
     more = f", {sum(count for _, count in kinds[4:])} others" if len(kinds) > 4 else ""
