@@ -248,7 +248,7 @@ _ALL = (
         ),
         needs=("module",),
         beside={"load": ("EAGAIN",), "vm": ("EAGAIN",), "close": ("EAGAIN",)},
-        stand_in_the_way=("close",),  # the VM has the module until it is closed
+        stand_in_the_way=("vm", "close"),  # who has /dev/kvm or a VM open has the module
     ),
     Activity(
         "vm",
