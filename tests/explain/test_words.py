@@ -12,6 +12,7 @@ from harness.errors import UsageError
 from harness.explain import claims, functions, keys, mutants
 from harness.explain.explanation import Explanation
 from harness.explain.kernels import homes, is_somewhere, stock_kernels
+from harness.explain.seen import last_seen
 from harness.explain.words import explain
 from harness.kernels.model import BuildOptions
 from harness.kernels.resolve import resolve
@@ -115,6 +116,13 @@ def test_events_of_a_function_are_those_of_a_real_run(monkeypatch: pytest.Monkey
     assert str(RECORDED) in seen and "→ kvm_online_cpu" in seen and "← kvm_online_cpu = 0" in seen
     monkeypatch.setenv("HARNESS_RUNS", str(tmp_path / "none"))
     assert not lines(only("kvm_online_cpu", "function"), "seen in")
+
+
+def test_a_run_that_is_going_on_is_no_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "events.jsonl").write_text('{"boot": 1, "seq": 2, "name": "kvm_exit", "ph')
+    monkeypatch.setenv("HARNESS_RUNS", str(tmp_path))
+    assert list(last_seen("kvm_exit")) == []
 
 
 @pytest.mark.network
