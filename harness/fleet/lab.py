@@ -39,11 +39,11 @@ class LabPool:
     A cell waits `patience_s` for a worker that has what it needs. Raises HostFault when nobody answers.
     """
 
-    def __init__(self, address: str, patience_s: float) -> None:
+    def __init__(self, address: str, patience_s: float, connect_s: float = _CONNECT_S) -> None:
         self.address = address
         self.patience_s = patience_s
         try:
-            self._client = Client(address, timeout=_CONNECT_S)
+            self._client = Client(address, timeout=connect_s)
         except (OSError, ValueError, TimeoutError) as error:
             hint = "`dask scheduler` starts one, and `harness worker` brings hosts to it"
             raise HostFault(f"no Dask scheduler answers at {address}: {error}", hint=hint) from error

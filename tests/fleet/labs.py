@@ -28,14 +28,27 @@ class Lab:
     address: str
     scheduler: subprocess.Popen[bytes]
     workers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    resources: dict[int, str] = field(default_factory=dict)
 
-    def add(self, resources: str) -> int:
-        """Starts a worker that announces these, as `harness worker` does once it has proven them. Returns its pid."""
+    def have(self, wanted: Sequence[str]) -> None:
+        """Sees to it that there are exactly these workers."""
+        alive = {pid: self.resources[pid] for pid, process in self.workers.items() if process.poll() is None}
+        missing = list(wanted)
+        for pid, resources in alive.items():
+            if resources in missing:
+                missing.remove(resources)
+            else:
+                self.workers[pid].kill()
+        for resources in missing:
+            self._start(resources)
+
+    def _start(self, resources: str) -> None:
+        """A worker that announces these, as `harness worker` does once it has proven them."""
         own = {"HARNESS_CACHE": str(self.folder / "cache"), "HARNESS_RUNS": str(self.folder / "runs")}
         argv = [sys.executable, "-c", _WORKER, self.address, resources]
         process = subprocess.Popen(argv, cwd=PROJECT, env={**os.environ, **own})
         self.workers[process.pid] = process
-        return process.pid
+        self.resources[process.pid] = resources
 
     def end(self) -> None:
         for process in [*self.workers.values(), self.scheduler]:
@@ -44,16 +57,15 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(folder: Path, workers: Sequence[str]) -> Iterator[Lab]:
+def lab(folder: Path) -> Iterator[Lab]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     argv = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
-    scheduler = subprocess.Popen([*argv, "--no-dashboard", "--no-show"], cwd=PROJECT)
+    limits = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+    scheduler = subprocess.Popen([*argv, "--no-dashboard"], cwd=PROJECT, env={**os.environ, **limits})
     running = Lab(folder, f"tcp://127.0.0.1:{port}", scheduler)
     try:
-        for resources in workers:
-            running.add(resources)
         yield running
     finally:
         running.end()

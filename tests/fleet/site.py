@@ -147,6 +147,9 @@ def _do(word: str, site: Path) -> None:
         time.sleep(1.0)
     elif word == "pid":  # of the worker: what does the job is its child
         _append(site / "pids", str(os.getppid()))
+    elif word == "slay":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)  # this process goes with it
     elif word == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     elif word == "interrupt":
