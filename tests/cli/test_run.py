@@ -23,9 +23,9 @@ expect:
 """
 
 
-def harness(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def harness(tmp_path: Path, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "HARNESS_RUNS": str(tmp_path / "runs")}
-    return subprocess.run([HARNESS, *words], env=env, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    return subprocess.run([HARNESS, *words], env=env, capture_output=True, text=True, timeout=timeout, cwd=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.boot
 # One point each leaves two schedules: the load to its end first, or the reboot while the load stands.
 POINTS = ("--points", "load=register_syscore", "--points", "reboot=machine_restart")
 
+_BUSY_S = 280  # each of the two takes 15 s on an idle host, 80 s at a load of 12
+
 
 def test_load_and_reboot(tmp_path: Path) -> None:
     begun = harness(
@@ -24,7 +26,7 @@ def test_load_and_reboot(tmp_path: Path) -> None:
     assert "harness explore --resume" in begun.stdout
     results = tmp_path / "x" / "results.jsonl"
     (first,) = results.read_text().splitlines()
-    done = harness(tmp_path, "explore", "--resume", "x", "--json", "x.json")
+    done = harness(tmp_path, "explore", "--resume", "x", "--json", "x.json", timeout=_BUSY_S)
     assert done.returncode == Exit.VIOLATED, done.stderr
     assert results.read_text().splitlines()[0] == first
     told = json.loads((tmp_path / "x.json").read_text())
