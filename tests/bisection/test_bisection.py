@@ -172,6 +172,42 @@ def test_never_booted(tmp_path: Path, run: Mapping[str, object], expected: bool)
     assert never_booted(replace(recorded("load-unload-6.12-confirmed"), folder=tmp_path)) is expected
 
 
+# --- the command line -----------------------------------------------------------------------------------------
+
+
+def harness(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([HARNESS, "bisect", *words], capture_output=True, text=True, timeout=120, cwd=folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bad", "main"], "a bisection needs --good, --bad, --tree and a scenario"),
+        (["--good", "nix", "--bad", "main"], "has no revision 'nix'"),
+        (["--good", "main", "--bad", "main~1"], "are they the other way round?"),
+        (["--good", "main~1", "--bad", "main", "--claim", "nix"], "no scenario decides claim 'nix'"),
+        (["--good", "main~1", "--bad", "main", "--engine", "warp"], "unknown engine 'warp'"),
+        (["--good", "main~2", "--bad", "main", "--dir", "linux"], "linux is there already"),
+        (
+            ["--good", "main~2", "--bad", "main", "--kernel", "debian:6.12"],
+            "1 of 2 commits change what is not in the",
+        ),
+        (["--resume", "linux"], "--resume goes on with what was asked for"),
+    ],
+)
+def test_wrong_input(tmp_path: Path, words: list[str], message: str) -> None:
+    repository = plain_history(tmp_path / "linux", 2)
+    repository.commit("reboot", {"arch/x86/kernel/reboot.c": "int reboot;\n"})
+    done = harness(tmp_path, "--tree", "linux", *words, str(SCENARIO))
+    assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["linux"]
+
+
+def test_a_folder_that_is_no_bisection_s(tmp_path: Path) -> None:
+    done = harness(tmp_path, "--resume", ".")
+    assert (done.returncode, "is not the folder of a bisection" in done.stderr) == (2, True)
+
+
 # --- real kernels ---------------------------------------------------------------------------------------------
 
 
