@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -70,8 +71,11 @@ def _with(formats: dict[str, Format], command: Command) -> Command:
 
 
 def _checked(files: Mapping[str, str], origin: str) -> Outputs:
-    for target in files.values():
+    by_place: dict[str, str] = {}
+    for name, target in files.items():
         require_writable(target)
-    if list(files.values()).count(STDOUT) > 1:
-        raise UsageError("there is one stdout", found=" and ".join(f"--{name} -" for name in files))
+        place = target if target == STDOUT else str(Path(target).resolve())
+        if place in by_place:
+            raise UsageError(f"--{by_place[place]} and --{name} cannot both go to {target}")
+        by_place[place] = name
     return Outputs(files, parse_origin(origin))

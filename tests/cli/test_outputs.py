@@ -44,7 +44,8 @@ def cases(path: Path) -> Sequence[ET.Element]:
     [
         (["--junit", "no/such/folder/x"], "cannot write no/such/folder/x"),
         (["--ktap", "."], "it is a folder"),
-        (["--junit", "-", "--ktap", "-"], "there is one stdout"),
+        (["--junit", "-", "--ktap", "-"], "--junit and --ktap cannot both go to -"),
+        (["--json", "x", "--kcidb", "./x"], "--json and --kcidb cannot both go to ./x"),
         (["--kcidb", "x", "--kcidb-origin", "My Lab"], "is no origin for KCIDB"),
     ],
 )
