@@ -81,6 +81,8 @@ def matrix(
         raise UsageError("--resume, --new and --summary exclude each other")
     if json_file:
         require_writable(json_file)
+    if json_file == STDOUT and outputs.use_stdout:
+        raise UsageError("there is one stdout, and two documents are to go there")
     loaded = load_matrix(path)
     if only_summary and not loaded.database.exists():
         raise UsageError(f"there are no results yet in {loaded.database}", hint=f"harness matrix {path}")

@@ -52,7 +52,7 @@ def run_cell(run: CellRun) -> RunResult:
     tools = Tools(run.engine)
     engine = tools.engine(run.scenario.machine)
     job = Job(run.scenario, run.kernel.spec, engine, tools.qemu, run.kernel.options, name=run.kernel.name)
-    with paths.runs_in(run.runs), _time_limit(run.deadline_s, run.title):
+    with paths.runs_in(run.runs), time_limit(run.deadline_s, run.title):
         return run_job(job)
 
 
@@ -64,7 +64,7 @@ def require_space(folder: Path, mib: int) -> None:
 
 
 @contextlib.contextmanager
-def _time_limit(seconds: float, what: str) -> Iterator[None]:
+def time_limit(seconds: float, what: str, clean_up_s: float = _CLEAN_UP_S) -> Iterator[None]:
     """Raises DeadlineExceeded in the block, wherever it is, when time is up; ends the process if that is no help."""
 
     def alarm(number: int, frame: FrameType | None) -> None:
@@ -72,7 +72,7 @@ def _time_limit(seconds: float, what: str) -> Iterator[None]:
         raise DeadlineExceeded(f"timed out: {what} took longer than {seconds:.0f} s (`deadline`)")
 
     before = signal.signal(signal.SIGALRM, alarm)
-    signal.setitimer(signal.ITIMER_REAL, seconds, _CLEAN_UP_S)
+    signal.setitimer(signal.ITIMER_REAL, seconds, clean_up_s)
     try:
         yield
     finally:
