@@ -22,7 +22,7 @@ WIDTH = 1100.0  # of all slots together, unzoomed
 GUTTER = 64.0  # left of them: the lanes' names
 _STEP_H = 20.0
 _SAMPLE_ROWS, _SAMPLE_ROW_H = 3, 13.0  # the samples' names, above all lanes
-_HEAD_H = _SAMPLE_ROWS * _SAMPLE_ROW_H + 8
+_TOP = 8.0
 _LANE_H = 50.0
 _LANE_GAP = 8.0
 _LABEL_Y = 13.0  # baseline of a lane's texts
@@ -115,7 +115,9 @@ class _Draughtsman:
         self._judgement = judgement
         self._scale = WIDTH / max(len(shown.positions), 1)
         self._steps = _tracks([span for span in timeline.spans if span.kind == "step"])
-        self._plot_y = _HEAD_H + _STEP_H * (max((row for _, row in self._steps), default=-1) + 1)
+        self._rows_of_samples = self._place_samples()
+        self._head = _TOP + _SAMPLE_ROW_H * (1 + max((row for _, _, row in self._rows_of_samples), default=-1))
+        self._plot_y = self._head + _STEP_H * (max((row for _, row in self._steps), default=-1) + 1)
         self._lanes = {
             cpu: Lane(cpu, self._plot_y + row * (_LANE_H + _LANE_GAP), _LANE_H)
             for row, cpu in enumerate(timeline.cpus)
@@ -150,7 +152,7 @@ class _Draughtsman:
         end = span.outcome if span.ended else f"{span.outcome or 'no end'}, its end was not traced"
         x2 = self._middle(span.last) if span.ended else self._slot(span.last + 1)
         title = f"step {span.name}: {end}"
-        y = _HEAD_H + row * _STEP_H
+        y = self._head + row * _STEP_H
         text = f"{span.name}: {span.outcome}" if span.outcome else span.name
         return Box(self._middle(span.first), x2, y, _STEP_H - 5, "step", text, title, span.first)
 
@@ -240,18 +242,23 @@ class _Draughtsman:
                 room.add(index)
         return room
 
-    def _samples(self) -> Iterator[Spot]:
-        """Samples, with their names in the lowest row in which they have room."""
+    def _place_samples(self) -> list[tuple[Sample, float, int]]:
+        """Samples with their slots, and the lowest row in which their names have room."""
         rows = [-WIDTH] * _SAMPLE_ROWS
+        placed = []
         for taken in sorted(self._timeline.samples, key=lambda taken: taken.before):
-            sample = taken.sample
-            x = self._slot(taken.before)
-            half = _CHAR * len(sample.name) / 2
-            left = min(x * self._scale - half, WIDTH - 2 * half)
+            slot = self._slot(taken.before)
+            length = _CHAR * len(taken.sample.name)
+            left = min(slot * self._scale - length / 2, WIDTH - length)
             row = next((row for row, free in enumerate(rows) if free < left), _SAMPLE_ROWS - 1)
-            rows[row] = left + 2 * half + _ROOM
-            y = _SAMPLE_ROW_H * (_SAMPLE_ROWS - row)
-            yield Spot(x, y, "sample", _sample_title(sample), label=sample.name)
+            rows[row] = left + length + _ROOM
+            placed.append((taken.sample, slot, row))
+        return placed
+
+    def _samples(self) -> Iterator[Spot]:
+        for sample, slot, row in self._rows_of_samples:
+            y = self._head - _TOP - row * _SAMPLE_ROW_H
+            yield Spot(slot, y, "sample", _sample_title(sample), label=sample.name)
 
     def _prints(self) -> Iterator[Spot]:
         """What the kernel printed, with its clock where there is room for it."""
@@ -299,7 +306,7 @@ class _Draughtsman:
     def _step_spots(self, expectation: ExitStatus) -> Iterator[tuple[float, float]]:
         for span, row in self._steps:
             if span.name in expectation.steps and span.outcome not in expectation.steps[span.name]:
-                yield self._middle(span.last), _HEAD_H + row * _STEP_H + 7
+                yield self._middle(span.last), self._head + row * _STEP_H + 7
 
     def _event_spot(self, index: int) -> tuple[float, float]:
         return self._middle(index), self._lanes[self._timeline.events[index].cpu].y + _BAR_Y + _BAR_H / 2
@@ -315,7 +322,7 @@ class _Draughtsman:
             if cpu in self._lanes:
                 yield x, self._lanes[cpu].y + _BAR_Y + _BAR_H / 2
         if not wrong:
-            yield x, _HEAD_H
+            yield x, self._head
 
 
 def _has_label(event: Event) -> bool:

@@ -28,7 +28,7 @@ from harness.output import write_output
 from harness.probes.event import Event
 from harness.report import reproduce, words
 from harness.report.drawing import GUTTER, WIDTH, draw
-from harness.report.lanes import describe
+from harness.report.lanes import brief, describe, task_of
 from harness.report.result import RunResult
 from harness.report.thinning import Shown, shown
 from harness.report.timeline import Band, LogLine, Span, Timeline, timeline
@@ -78,7 +78,8 @@ def _environment() -> jinja2.Environment:
         "signs": words.SIGNS,
         "finding_signs": words.FINDING_SIGNS,
         "declared": words.declared,
-        "describe": describe,
+        "brief": brief,
+        "task": task_of,
         "style": _ours("report.css"),
         "script": _ours("report.js"),
     }
@@ -172,9 +173,9 @@ def run_page(record: RunRecord, judgement: Judgement, seconds: float | None = No
             gutter=GUTTER,
             rows=list(_rows(line, visible)),
             left_out=visible.count_left_out,
-        left_out_last=_left_out(visible.left_out.get(len(line.events), {})),
+            left_out_last=_left_out(visible.left_out.get(len(line.events), {})),
             long=len(visible.positions) > _LONG,
-            tasks=sorted({_task(event.task, event.pid) for event in (line.events[i] for i in visible.positions)}),
+            tasks=sorted({task_of(line.events[position]) for position in visible.positions}),
             samples=list(_samples(line)),
             log=log,
             log_cut=cut,
@@ -253,10 +254,6 @@ def _seq(event: Event) -> str:
 # --- events -----------------------------------------------------------------------------------------------------
 
 
-def _task(task: str, pid: int) -> str:
-    return f"{task}-{pid}"
-
-
 def _rows(line: Timeline, visible: Shown) -> Iterator[Row]:
     log_of = line.log_of
     bands = {cpu: [band for band in line.bands if band.cpu == cpu] for cpu in line.cpus}
@@ -274,7 +271,7 @@ def _rows(line: Timeline, visible: Shown) -> Iterator[Row]:
             name=event.name,
             phase=event.phase,
             text=str(event.args.get("text", "")) if event.name == "console" else _said(event),
-            task=_task(event.task, event.pid),
+            task=task_of(event),
             cells=tuple(_cell(cpu, position, bands[cpu], holds, event.cpu == cpu, event.phase) for cpu in line.cpus),
             turns=tuple(_turns(line, bands, before, position)),
             line=log_of.get(position),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.table import Table
 from rich.text import Text
@@ -50,3 +51,14 @@ def describe(event: Event) -> str:
     if event.ret is not None:
         text += f" = {return_text(event.errno_return or 0)}"
     return text
+
+
+def brief(event: Event) -> str:
+    """The same without how the CPU was when somebody was held: in evidence it counts who was held, and where."""
+    bare = replace(event, args={}) if event.phase in ("held", "released", "lost") else event
+    return describe(bare)
+
+
+def task_of(event: Event) -> str:
+    """Who an event is of: `guestctl-178`; a dash for a CPU that has no task yet."""
+    return f"{event.task}-{event.pid}" if event.task or event.pid else "–"

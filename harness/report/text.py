@@ -6,7 +6,6 @@ import itertools
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import yaml
 
@@ -14,7 +13,7 @@ from harness.judge.record import RunRecord
 from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdict
 from harness.probes.event import Event
 from harness.report import reproduce, words
-from harness.report.lanes import describe
+from harness.report.lanes import brief, task_of
 from harness.report.timeline import Timeline, timeline
 
 COLUMNS = 78  # what a mail keeps after it was quoted once
@@ -101,9 +100,7 @@ def _lanes(events: Sequence[Event]) -> Iterator[str]:
         yield f"    {'seq':>{_SEQ - 2}}  " + "".join(f"CPU {cpu}".ljust(width) for cpu in cpus)
     for event in events[:_MOST_EVENTS]:
         seq = f"    {'-' if event.seq is None else event.seq:>{_SEQ - 2}}  "
-        # Of who is held, what counts is where; how the CPU was is in the page.
-        bare = replace(event, args={}) if event.phase in ("held", "released", "lost") else event
-        text = f"{describe(bare)}  {event.task}-{event.pid}"
+        text = f"{brief(event)}  {task_of(event)}"
         if not cpus:
             text = f"CPU {event.cpu}: {text}"
         indent = " " * (width * cpus.index(event.cpu) if cpus else 0)
