@@ -8,7 +8,7 @@ WORKDIR /opt/harness
 COPY scripts/setup scripts/
 RUN scripts/setup --packages --qemu && rm -rf /var/lib/apt/lists/*
 COPY . .
-RUN scripts/setup --extras=lab && .venv/bin/python -m compileall -q harness
+RUN scripts/setup --extras=lab,lore,postmortem && .venv/bin/python -m compileall -q harness
 
 RUN useradd --uid $UID --create-home harness && install -d -o harness /cache /runs
 ENV PATH=/opt/harness/.venv/bin:$PATH XDG_CACHE_HOME=/cache HARNESS_RUNS=/runs

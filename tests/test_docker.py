@@ -71,9 +71,9 @@ def test_what_git_ignores_is_no_part_of_the_context() -> None:
 
 def test_packages_are_installed_by_the_script_of_make_setup_alone() -> None:
     runs = " && ".join(one.arguments for one in instructions("RUN"))
-    assert re.findall(r"scripts/setup[ \w=-]*", runs) == [
+    assert re.findall(r"scripts/setup[ \w=,-]*", runs) == [
         "scripts/setup --packages --qemu ",
-        "scripts/setup --extras=lab ",
+        "scripts/setup --extras=lab,lore,postmortem ",
     ]
     assert not re.search(r"apt-get|\bpip\b", runs)
 
