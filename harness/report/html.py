@@ -215,7 +215,7 @@ def index_page(results: Sequence[RunResult], folder: Path) -> str:
         _environment()
         .get_template("index.html.j2")
         .render(
-            headline=words.headline(Judgement(tuple(claims))),
+            headline=words.tally(claims),
             verdict=words.worst(claims),
             results=results,
             columns=columns,

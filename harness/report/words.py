@@ -52,6 +52,14 @@ def headline(judgement: Judgement) -> str:
     return f"{text}, as declared" if unusual and all(claim.as_declared for claim in claims) else text
 
 
+def tally(claims: Sequence[ClaimVerdict]) -> str:
+    """The verdicts of many runs, counted: `2 violated, 5 confirmed`."""
+    counts = Counter(claim.verdict for claim in claims)
+    text = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in _WORST_FIRST if counts[verdict])
+    unusual = any(claim.verdict is not Verdict.CONFIRMED for claim in claims)
+    return f"{text}: as declared" if unusual and all(claim.as_declared for claim in claims) else text or "No verdicts"
+
+
 def explanation(record: RunRecord, judgement: Judgement) -> list[str]:
     """What the headline rests on, a sentence each: the scenario's own words, a fault, what failed."""
     sentences = []

@@ -10,7 +10,7 @@ from harness.judge.judge import judge
 from harness.judge.record import Fault
 from harness.judge.verdict import ClaimVerdict, Judgement, Verdict
 from harness.report.timeline import timeline
-from harness.report.words import course, declared, explanation, headline, worst
+from harness.report.words import course, declared, explanation, headline, tally, worst
 from harness.scenario.model import VerdictName
 from tests.judge.records import event, outcome, record
 from tests.report.run_folders import KNOWN, VIOLATED, recorded
@@ -43,6 +43,15 @@ def judgement(*verdicts: Verdict, known: VerdictName | None = None) -> Judgement
 )
 def test_headline(verdicts: list[Verdict], known: VerdictName | None, expected: str) -> None:
     assert headline(judgement(*verdicts, known=known)) == expected
+
+
+def test_many_verdicts_are_counted_the_worst_first() -> None:
+    assert tally(judgement(C, V, C, N).claims) == "1 violated, 1 not exercised, 2 confirmed"
+    assert (
+        tally([*judgement(V, known="violated").claims, *judgement(C).claims])
+        == "1 violated, 1 confirmed: as declared"
+    )
+    assert tally(judgement(C).claims) == "1 confirmed" and tally([]) == "No verdicts"
 
 
 def test_the_worst_is_what_hides_most() -> None:
