@@ -58,12 +58,11 @@ def test_the_worst_is_what_hides_most() -> None:
     assert [worst(judgement(*some).claims) for some in ([C, N], [N, V], [V, H])] == [N, V, H]
 
 
-def test_what_is_declared() -> None:
-    assert [declared(judgement(v, known=k).claims[0]) for v, k in ((V, None), (V, "violated"), (C, "violated"))] == [
-        "",
-        "known",
-        "declared: violated",
-    ]
+@pytest.mark.parametrize(
+    ("verdict", "known", "expected"), [(V, None, ""), (V, "violated", "known"), (C, "violated", "declared: violated")]
+)
+def test_what_is_declared(verdict: Verdict, known: VerdictName | None, expected: str) -> None:
+    assert declared(judgement(verdict, known=known).claims[0]) == expected
 
 
 def test_an_explanation_is_what_failed_and_who_is_to_blame() -> None:
