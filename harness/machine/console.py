@@ -22,6 +22,23 @@ from harness.machine.bell import Bell
 _SETTLED_S = 0.1  # without a new line: QEMU has the bytes in the socket before it reports the stop
 
 
+def patient_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets, of which the second takes what a guest prints however late the first is read.
+
+    QEMU sends byte by byte. A Unix socket takes 278 such bytes, then QEMU's chardev logs what it could not
+    send, and sends it again later: the log has the character twice. TCP merges them; it took 2 MB.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        while True:
+            ours, peer = server.accept()
+            if peer == theirs.getsockname():
+                break
+            ours.close()  # somebody else on this host was faster
+    theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ours, theirs
+
+
 class Sign(enum.Enum):
     """Lines that mean something to the machine itself: those of the guest image's init, and the kernel's panic."""
 
@@ -128,8 +145,9 @@ class Console:
         self._spawn.socket.close()
 
     def _read(self) -> None:
-        while self._spawn.expect_exact([b"\n", pexpect.EOF], timeout=None) == 0:
-            self._add(self._read_part())
+        with contextlib.suppress(ConnectionResetError):  # QEMU ended with something typed that it had not read
+            while self._spawn.expect_exact([b"\n", pexpect.EOF], timeout=None) == 0:
+                self._add(self._read_part())
         if rest := self._read_part():
             self._add(rest)
         self._bell.ring()

@@ -18,7 +18,7 @@ from harness.errors import DeadlineExceeded, HarnessError, HostFault, KernelFaul
 from harness.machine import argv, diagnosis, hotplug, registers, snapshot, virtio
 from harness.machine.argv import BootFiles, Group, MachineSpec, Wiring
 from harness.machine.bell import Bell
-from harness.machine.console import Console, Line, Seen, Sign
+from harness.machine.console import Console, Line, Seen, Sign, patient_pair
 from harness.machine.ending import Ending, EndingKind
 from harness.machine.engine import Engine
 from harness.machine.live import Boot, Live
@@ -537,7 +537,7 @@ class Machine:
     def _start(self, deadline: Deadline, *more: str, boot: Boot | None = None, said: str = "") -> None:
         """Starts QEMU, with the arguments `more` after the machine's, and with what its console `said` before."""
         self._write_script()
-        console_end, console_qemu = socket.socketpair()
+        console_end, console_qemu = patient_pair()
         qmp_end, qmp_qemu = socket.socketpair()
         bell = Bell()
         with console_qemu, qmp_qemu:  # once QEMU has them: ours would keep the connections open after its end

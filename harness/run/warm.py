@@ -41,7 +41,7 @@ from harness.scenario.check import BOOT
 from harness.scenario.expectations import InWindow
 from harness.scenario.model import Scenario
 
-_FORMAT = 2  # counts up when a guest is saved in another condition
+_FORMAT = 3  # counts up when a guest is saved in another condition
 
 _MAKE_S = 180.0  # a boot of 5 to 8 s, and a save of 1 s, on an idle host
 _CAP_BYTES = 8 << 30  # of all together; each has 100 to 200 MB on the disk

@@ -8,7 +8,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded
 from harness.machine.bell import Bell
-from harness.machine.console import Console, Sign
+from harness.machine.console import Console, Sign, patient_pair
 
 
 @pytest.fixture
@@ -82,4 +82,27 @@ def test_typing(ends: tuple[socket.socket, Console]) -> None:
 def test_closing_twice(ends: tuple[socket.socket, Console]) -> None:
     _, console = ends
     console.close()
+    console.close()
+
+
+def test_a_pair_takes_what_comes_byte_by_byte_while_nobody_reads() -> None:
+    text = b"ACPI S3\n" * 1000
+    ours, theirs = patient_pair()
+    with ours, theirs:
+        theirs.setblocking(False)  # as QEMU has it
+        for byte in text:
+            assert theirs.send(bytes([byte])) == 1
+        theirs.shutdown(socket.SHUT_WR)
+        assert b"".join(iter(lambda: ours.recv(65536), b"")) == text
+
+
+def test_a_guest_that_had_more_to_read_ends_like_any_other() -> None:
+    ours, theirs = patient_pair()
+    console = Console(ours, Bell())
+    console.send_line("nobody reads this")
+    theirs.sendall(b"last words\nand half a line")
+    console.wait_for("last words", soon())
+    theirs.close()  # with something unread: a reset of the connection
+    assert console.wait_end(5)
+    assert console.lines()[-1].text == "and half a line"
     console.close()
