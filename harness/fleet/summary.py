@@ -215,7 +215,7 @@ class _Lines:
     def of(self, now: Sighting) -> LineReport:
         line, before = now.line, self.before.get(now.line, ())
         like = [one for one in before if one.key and (one.key, one.digest) == (now.key, now.digest)]
-        comparable = [*(one for one in like if one.night > now.night - self.window), now]
+        comparable = [*like, now][-self.window :]
         rate = _by_verdict(comparable)
         flaky = len([verdict for verdict in rate if verdict is not Verdict.HARNESS_FAULT]) > 1
         status = Status.FLAKY if flaky else _status(now, before)
