@@ -22,6 +22,7 @@ from harness.machine import toolchain
 from harness.machine.engine import Engine, by_name
 from harness.machine.toolchain import Qemu
 from harness.paths import PROJECT
+from harness.report.html import REPORT
 from harness.report.result import RunResult
 from harness.run import Job, run_job
 from harness.scenario.load import load_scenario
@@ -100,6 +101,8 @@ def test_demo_on_6_1_is_violated_as_declared_with_a_cpu_on_at_the_reset(engine: 
     names = [(event.name, event.phase) for event in record.events]
     assert names.index(("rebooting", "held")) < names.index(("vendor_enable", "call"))
     assert names.index(("vendor_enable", "call")) < names.index(("rebooting", "released"))
+    page = (result.folder / REPORT).read_text()
+    assert "Both claims violated, as declared" in page and "-kernel /" in page, "it has the QEMU command"
 
 
 def test_demo_on_6_12_is_refused_and_undone(engine: Engine, qemu: Qemu) -> None:
@@ -256,6 +259,7 @@ def test_what_the_engine_cannot_do_is_not_exercised_and_nothing_boots(
     assert result.exit is Exit.NOT_EXERCISED
     assert "needs VMX" in result.fault
     assert not (result.folder / "console.log").exists()
+    assert "needs VMX" in (result.folder / REPORT).read_text()
 
 
 def test_an_unknown_function_is_the_scenarios_fault_with_its_line(tmp_path: Path, engine: Engine, qemu: Qemu) -> None:
