@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.deadline import Deadline
 from harness.debian import SUITES
-from harness.errors import HostFault
+from harness.errors import HostFault, UsageError
 from harness.kernels import store
 from harness.kernels.built import GitSource
 from harness.kernels.model import BuildOptions, Kernel
@@ -41,9 +42,20 @@ class FrozenKernel:
         return rest.rpartition("@")[0] if scheme == GitSource.scheme else ""
 
     def resolve(self, deadline: Deadline) -> Kernel:
-        """The kernel, made when the cache has none. Raises what `kernels.resolve` raises; HostFault when it is
-        another than in the beginning of the night."""
-        kernel = resolve(self.spec, self.options, deadline)
+        """The kernel, made when the cache has none.
+
+        Raises what `kernels.resolve` raises, until it has been made once; from then on HostFault, when it cannot be
+        made (on a worker without the repository, say) or is another than in the beginning of the night.
+        """
+        try:
+            kernel = resolve(self.spec, self.options, deadline)
+        except UsageError as error:
+            if not self.key:
+                raise
+            hint = "a worker needs repositories and trees at the same paths as the host of the night"
+            raise HostFault(
+                f"{self.name} cannot be made on {socket.gethostname()}", found=error.what, hint=hint
+            ) from error
         if self.key and kernel.key != self.key:
             raise HostFault(
                 f"{self.name} is no longer what it was when the night began",

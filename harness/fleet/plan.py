@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.fleet.matrix import Matrix
+from harness.kernels.source import Recipe
 from harness.machine.engine import Engine
 from harness.scenario.load import to_yaml
 from harness.scenario.machine import MachineSection
@@ -85,7 +86,7 @@ def _digest(matrix: Matrix, cells: Sequence[Cell]) -> str:
     data = {
         "cells": [(cell.scenario, cell.kernel, cell.engine) for cell in cells],
         "scenarios": {name: scenario_digest(one) for name, one in matrix.loaded.items()},
-        "kernels": [entry.model_dump() for entry in matrix.kernels],
+        "kernels": [(name, spec, Recipe.read(options).identity) for name, (spec, options) in matrix.sources.items()],
         "repeat": matrix.repeat,
     }
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]

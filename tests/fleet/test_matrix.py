@@ -151,5 +151,13 @@ def test_the_digest_follows_what_is_run_and_not_how(tmp_path: Path) -> None:
     before = digest()
     assert digest("jobs: 2\nretry: 3\ndeadline: 5min\n") == before
     assert digest("repeat: 2\n") != before
+    patch = tmp_path / "fix.patch"
+    digests = []
+    for line in ("+b", "+c"):
+        patch.write_text(f"--- a/virt/kvm/x.c\n+++ b/virt/kvm/x.c\n@@ -1 +1 @@\n-a\n{line}\n")
+        own = "{kernel: debian:6.12, patches: [fix.patch], modules_only: kvm}"
+        matrix = load_matrix(written(tmp_path, head.replace("[debian:6.12]", f"[{own}]")))
+        digests.append(make_plan(matrix, choose).digest)
+    assert len({*digests, before}) == 3, "a new version of a series is another plan"
     scenario.write_text(scenario.read_text().replace("title: ", "title: more of "))
     assert digest() != before

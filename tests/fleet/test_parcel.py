@@ -77,3 +77,13 @@ def test_a_kernel_that_comes_out_otherwise_at_a_worker_is_refused(run: CellRun) 
     outcome = deliver(replay, Parcel.of(elsewhere)).outcome
     assert isinstance(outcome, HostFault)
     assert "no longer what it was when the night began" in outcome.what
+
+
+def test_a_worker_without_the_repository_says_so(run: CellRun, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(site.folder / "other-cache"))
+    parcel = Parcel.of(run)
+    site.repository.rename(site.folder / "elsewhere")
+    outcome = deliver(replay, parcel).outcome
+    assert isinstance(outcome, HostFault), "no mistake of the matrix's"
+    assert "master cannot be made on" in outcome.what
+    assert "is not a directory" in outcome.found
