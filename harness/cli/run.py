@@ -160,10 +160,18 @@ def run(
             console = results_console()
             print_results(console, [run for group in groups for run in group.samples], verbose)
             print_disagreements(console, groups)
-        if len(ordered) > 1:
-            progress.note(f"the index of these runs: {write_batch(ordered)}")
         outputs.write(ordered, _not_run(jobs, results, why))
+        if len(ordered) > 1:
+            _index(ordered)
     return int(worst_exit([group.exit for group in groups]))
+
+
+def _index(results: Sequence[RunResult]) -> None:
+    """Writes the index of a batch. That it cannot be written is no verdict, and hides none."""
+    try:
+        progress.note(f"the index of these runs: {write_batch(results)}")
+    except HarnessError as error:
+        progress.note(f"there is no index of these runs: {error}")
 
 
 def _print_plans(chosen: Iterable[tuple[Scenario, str, BuildOptions]], engine: str, job: Callable[..., Job]) -> int:
