@@ -418,7 +418,7 @@ def is_name(words: list[str]) -> bool:
     """Whether the words are a command and nothing else."""
     command: click.Command | None = cli
     for word in words:
-        command = command.commands.get(word) if isinstance(command, click.Group) else None
+        command = command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
     return command is not None
 
 

@@ -14,7 +14,7 @@ from harness.cli import complete
 from harness.cli.interactive import console, monitor
 from harness.deadline import Deadline
 from harness.errors import HostFault, UsageError
-from harness.run.visit import Visitor, live_run, live_runs
+from harness.visit import Visitor, live_run, live_runs
 
 _END_S = 60.0  # for a run that is stopped to end its QEMU; 1 s on an idle host
 _LOOK_S = 0.1

@@ -1,4 +1,8 @@
-"""`harness completion`, and what there is to complete: scenarios, kernels, engines, claims, live runs."""
+"""`harness completion`, and what there is to complete: scenarios, kernels, engines, claims, live runs.
+
+Who presses Tab waits, and the models of scenarios and sources take a second to import: whoever needs them imports
+them.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,10 @@ from pathlib import Path
 import click
 from click.shell_completion import BashComplete, ZshComplete
 
-from harness.debian import SUITES
 from harness.errors import HarnessError
-from harness.kernels import store
-from harness.kernels.resolve import SOURCES
-from harness.machine.engine import AUTO, NAMES
-from harness.run.visit import live_runs
-from harness.scenario.load import REFERENCE_CLAIMS, reference_claims
-from harness.scenario.steps import STEP_KINDS
+from harness.visit import live_runs
 
+_CLAIMS = "claims.yaml"  # beside the scenarios, and none
 _PROGRAM = "harness"
 _VARIABLE = "_HARNESS_COMPLETE"
 
@@ -47,23 +46,40 @@ def scenarios(context: click.Context, parameter: click.Parameter, incomplete: st
             path = incomplete[: len(incomplete) - len(begun)] + entry.name
             if entry.is_dir():
                 found.append(f"{path}/")
-            elif entry.suffix == ".yaml" and entry.name != REFERENCE_CLAIMS.name:
+            elif entry.suffix == ".yaml" and entry.name != _CLAIMS:
                 found.append(path)
     return sorted(found)
 
 
 def _kernels() -> Iterable[str]:
     """The specs of what is in the cache, what needs no more than a name, and how the others begin."""
+    from harness.debian import SUITES
+    from harness.kernels import store
+    from harness.kernels.resolve import SOURCES
+
     for meta in store.root().glob("*/meta.json"):
         yield json.loads(meta.read_bytes())["spec"]
     yield from (f"debian:{suite}" for suite in SUITES)
     yield from (f"{scheme}:" for scheme in SOURCES)
 
 
+def _engines() -> Iterable[str]:
+    from harness.machine.engine import AUTO, NAMES
+
+    return (*NAMES, AUTO)
+
+
+def _words() -> Iterable[str]:
+    """Claims and steps."""
+    from harness.scenario.load import reference_claims
+    from harness.scenario.steps import STEP_KINDS
+
+    return (*reference_claims(), *STEP_KINDS)
+
+
 kernels = _of(_kernels)
-engines = _of(lambda: (*NAMES, AUTO))
-claims = _of(reference_claims)
-words = _of(lambda: (*reference_claims(), *STEP_KINDS))
+engines = _of(_engines)
+words = _of(_words)
 live = _of(lambda: (visitor.name for visitor in live_runs()))
 
 

@@ -8,13 +8,14 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from harness.cli import complete
 from harness.explain.explanation import Explanation
 from harness.explain.words import explain as explain_word
 from harness.report.terminal import results_console
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="WORD…")
+@click.argument("words", nargs=-1, required=True, metavar="WORD…", shell_complete=complete.words)
 def explain(words: tuple[str, ...]) -> int:
     """Explain a kernel function, a claim, a step, an expectation, a key of a scenario, an event or a mutant.
 

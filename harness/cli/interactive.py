@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.errors import HostFault
-from harness.run.visit import Visitor
+from harness.visit import Visitor
 
 LEAVE = b"\x1d"  # Ctrl-], as telnet has it
 

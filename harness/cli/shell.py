@@ -27,8 +27,8 @@ from harness.probes.kallsyms import symbol_table
 from harness.run.debugger import gdb_command
 from harness.run.door import open_door
 from harness.run.guest_plan import guest_plan, kernel_for
-from harness.run.visit import live_run
 from harness.scenario.load import load_scenario
+from harness.visit import live_run
 
 _PREPARE_S = 1800.0  # a kernel from source takes ten minutes on two cores
 _START_S = 30.0

@@ -1,8 +1,4 @@
-"""The way into a live run from other processes: a socket, and beside it a note on whose it is.
-
-    <doors>/<pid>-<n>/run.json    what `Visitor` finds it by (harness/run/visit.py)
-    <doors>/<pid>-<n>/door        one connection per request: a line of JSON, answered by a line of JSON
-    <doors>/<pid>-<n>/hmp …       QEMU's own sockets, made when they are asked for
+"""The way into a live run from other processes: a socket, and beside it a note on whose it is (harness/visit.py).
 
 QEMU's console and QMP belong to the harness, and its emulated platform needs it: so who wants in asks the harness,
 and a guest that is kept for inspection is kept by its run, which waits until it is stopped.
@@ -29,9 +25,7 @@ from harness.guest.session import Session
 from harness.machine.machine import WrongState
 from harness.machine.state import ENDED, State
 from harness.paths import doors_dir
-
-DOOR = "door"
-ABOUT = "run.json"
+from harness.visit import ABOUT, DOOR
 
 _ANSWER_S = 60.0
 _DUMP_S = 300.0  # 1 s for 512 MiB on an idle host

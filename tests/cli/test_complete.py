@@ -26,9 +26,9 @@ def test_engines_kernels_claims_and_steps() -> None:
     assert offered(complete.engines, "tcg") == ["tcg-svm", "tcg-vmx"]
     assert "debian:sid" in offered(complete.kernels, "debian:s")
     assert offered(complete.kernels, "gi") == ["git:"]
-    assert "off-when-shutdown-returns" in offered(complete.claims, "off")
+    assert "off-when-shutdown-returns" in offered(complete.words, "off")
     assert "suspend" in offered(complete.words, "sus")
-    assert offered(complete.claims, "no-such") == []
+    assert offered(complete.words, "no-such") == []
 
 
 def test_scenarios_are_yaml_files_and_folders_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

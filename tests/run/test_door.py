@@ -24,7 +24,7 @@ from harness.paths import doors_dir
 from harness.report.result import RunResult
 from harness.run.door import open_door
 from harness.run.inspection import PauseOn, reason
-from harness.run.visit import live_run, live_runs
+from harness.visit import live_run, live_runs
 from harness.scenario.model import Claim, ClaimUse
 
 
