@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -44,16 +44,34 @@ class CellRun:
 
 
 def run_cell(run: CellRun) -> RunResult:
-    """Runs and judges. Raises what `run_job` raises; DiskFull before it begins when too little is free;
-    DeadlineExceeded when it takes too long, in a process that has no other work in its main thread."""
-    for folder in (run.runs, paths.cache_dir()):
-        require_space(folder, run.free_mib)
+    """Runs and judges. Raises what `run_job` raises; DiskFull as `with_room` does; DeadlineExceeded when it takes too
+    long, in a process that has no other work in its main thread."""
+    return with_room(run, lambda: _run(run))
+
+
+def _run(run: CellRun) -> RunResult:
     run.kernel.resolve(Deadline.after(run.build_s, f"kernel {run.kernel.name}"))
     tools = Tools(run.engine)
     engine = tools.engine(run.scenario.machine)
     job = Job(run.scenario, run.kernel.spec, engine, tools.qemu, run.kernel.options, name=run.kernel.name)
     with paths.runs_in(run.runs), time_limit(run.deadline_s, run.title):
         return run_job(job)
+
+
+def with_room(run: CellRun, work: Callable[[], RunResult]) -> RunResult:
+    """Does `work`, a run. Raises DiskFull when too little is free for it, before it begins or when it failed.
+
+    Programs have words of their own for a full disk, and a guest may just stop: a fault of the harness in a run that
+    ends with less room than it needed to begin says nothing.
+    """
+    folders = (run.runs, paths.cache_dir())
+    for folder in folders:
+        require_space(folder, run.free_mib)
+    result = work()
+    if result.exit is Exit.HARNESS_FAULT:
+        for folder in folders:
+            require_space(folder, run.free_mib)
+    return result
 
 
 def require_space(folder: Path, mib: int) -> None:

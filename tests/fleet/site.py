@@ -20,7 +20,7 @@ from typing import Any
 from harness.cache import disk_full_is_a_host_fault
 from harness.deadline import Deadline
 from harness.errors import HarnessError, HostFault, UsageError
-from harness.fleet.cell import CellRun, require_space
+from harness.fleet.cell import CellRun, with_room
 from harness.fleet.pool import Work
 from harness.folder import RunFolder
 from harness.judge.judge import judge
@@ -126,8 +126,11 @@ def make_site(folder: Path) -> Site:
 
 
 def replay(run: CellRun) -> RunResult:
-    """What the script says that this run does: words of `_do`, and whether the recorded run is `red`."""
-    require_space(run.runs, run.free_mib)
+    """What the script says that this run does: words of `_do`; whether the run is `red`, and QEMU was `broken`."""
+    return with_room(run, lambda: _replay(run))
+
+
+def _replay(run: CellRun) -> RunResult:
     run.kernel.resolve(Deadline.after(run.build_s, "a test"))
     site = run.scenario.path.parents[1]
     script: Mapping[str, Any] = json.loads((site / "script.json").read_text())
@@ -137,7 +140,7 @@ def replay(run: CellRun) -> RunResult:
     _append(site / "log", f"begin {name}")
     for word in what.split():
         _do(word, site)
-    result = _replayed(run, RUNS["red" if "red" in what else "green"])
+    result = _replayed(run, RUNS["red" if "red" in what else "green"], "broken" in what)
     _append(site / "log", f"end {name}")
     return result
 
@@ -163,12 +166,16 @@ def _do(word: str, site: Path) -> None:
         raise UsageError("the kernel has no such function")
 
 
-def _replayed(run: CellRun, recorded: Path) -> RunResult:
+def _replayed(run: CellRun, recorded: Path, broken: bool) -> RunResult:
     with runs_in(run.runs):
         folder = RunFolder.create(run.scenario.name, run.kernel.name, run.engine).path
     with disk_full_is_a_host_fault(folder):  # as in `run_job`
         for file in recorded.iterdir():
             (folder / file.name).write_bytes(file.read_bytes())
+    if broken:
+        meta = json.loads((folder / "run.json").read_text())
+        meta["fault"] = {"type": "HostFault", "exit": 3, "text": "QEMU ended"}
+        (folder / "run.json").write_text(json.dumps(meta))
     record = load_record(folder)
     return RunResult.of(record, judge(record), 0.5)
 

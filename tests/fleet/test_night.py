@@ -290,6 +290,17 @@ def test_too_little_space_stops_the_night_before_a_run_and_the_rest_is_done_late
     assert len(site.ended()) == len(set(site.ended())) == 4
 
 
+def test_a_run_that_fails_for_want_of_room_says_nothing(site: Site, on_small_disk: Path, small_disk: Path) -> None:
+    site.script(master="broken fill")
+    with pytest.raises(DiskFull):
+        run(on_small_disk)
+    _, cells = last_night(load_matrix(on_small_disk))
+    assert [exits(cell) for cell in cells] == [[]] * 4
+    (small_disk / "ballast").unlink()
+    site.script(master=["broken", "green"])
+    assert [exits(cell) for cell in run(on_small_disk)] == [[Exit.HARNESS_FAULT, Exit.CONFIRMED]] * 4, "with room"
+
+
 def test_a_disk_that_fills_up_in_a_run_stops_the_night_and_nothing_is_damaged(
     site: Site, on_small_disk: Path, small_disk: Path
 ) -> None:
