@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bisection.history import Commit
+from harness.cache import disk_full_is_a_host_fault
 from harness.errors import Exit
 from harness.judge.verdict import Verdict
 from harness.report.result import RunResult
@@ -109,6 +110,18 @@ class Answered:
 
 def read_answers(path: Path) -> dict[str, Answered]:
     """The revisions that were tested so far, by commit; those on which the harness failed are to be tested again."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = {tested.commit.id: tested for line in lines if (tested := Answered.from_json(json.loads(line)))}
-    return {id: tested for id, tested in found.items() if tested.answer is not Answer.ABORT}
+    return {tested.commit.id: tested for tested in read_log(path) if tested.answer is not Answer.ABORT}
+
+
+def read_log(path: Path) -> list[Answered]:
+    """All that `append_answer` has written, in order. Half a line, of a disk that was full, is none."""
+    whole, newline, _ = path.read_text().rpartition("\n") if path.exists() else ("", "", "")
+    return [Answered.from_json(json.loads(line)) for line in whole.splitlines()] if newline else []
+
+
+def append_answer(path: Path, tested: Answered) -> None:
+    """Adds a line, behind the last whole one. Raises DiskFull."""
+    with disk_full_is_a_host_fault(path.parent), path.open("ab") as file:
+        whole = path.read_bytes().rpartition(b"\n")
+        file.truncate(len(whole[0] + whole[1]))
+        file.write(json.dumps(tested.to_json()).encode() + b"\n")

@@ -20,7 +20,17 @@ from functools import cached_property
 from pathlib import Path
 
 from harness import paths, process, progress
-from harness.bisection.answer import Answer, Answered, Place, answer_of, read_answers, verdicts_of, why
+from harness.bisection.answer import (
+    Answer,
+    Answered,
+    Place,
+    answer_of,
+    append_answer,
+    read_answers,
+    read_log,
+    verdicts_of,
+    why,
+)
 from harness.bisection.history import Commit, History
 from harness.bisection.plan import Plan
 from harness.deadline import Deadline
@@ -86,6 +96,8 @@ class Bisection:
         """
         good, bad = (self.test(self.history.commit(revision)) for revision in (self.plan.good, self.plan.bad))
         for tested, said in ((good, Answer.GOOD), (bad, Answer.BAD)):
+            if tested.answer is Answer.ABORT:
+                raise self._failed_on(tested)
             if tested.answer is Answer.SKIP:
                 raise NotExercised(
                     f"the {said.value} revision {tested.commit} says nothing",
@@ -128,8 +140,7 @@ class Bisection:
         with progress.task(f"test {commit}") as task, paths.runs_in(self.folder / "runs"):
             tested = self._tried(commit, begin)
             task.outcome = f"{tested.answer.value}, {tested.why}"
-        with (self.folder / ANSWERS).open("a") as file:
-            file.write(json.dumps(tested.to_json()) + "\n")
+        append_answer(self.folder / ANSWERS, tested)
         return tested
 
     def search(self) -> Found:
@@ -146,11 +157,11 @@ class Bisection:
             finally:
                 with contextlib.suppress(HarnessError):
                     (self.folder / LOG).write_text(git.git("bisect", "log"))
-            if status == 0:
-                return Found((git.commit("refs/bisect/bad"),))
-            if status == _ONLY_SKIPPED_LEFT:
+            if status in (0, _ONLY_SKIPPED_LEFT):
+                bad = git.commit("refs/bisect/bad")
                 goods = git.git("for-each-ref", "--format=%(objectname)", "refs/bisect/good-*").split()
-                return Found(self._undecided(git.commit("refs/bisect/bad").id, goods))
+                self._require_answers(bad, goods)
+                return Found((bad,) if status == 0 else self._undecided(bad.id, goods))
         if status == _MERGE_BASE_IS_BAD:
             raise UsageError(
                 "what the good and the bad revision have in common is bad: what broke it was fixed on the good side",
@@ -240,21 +251,40 @@ class Bisection:
             finally:
                 process.kill_group(child)
 
+    def _require_answers(self, bad: Commit, goods: Sequence[str]) -> None:
+        """Raises HostFault when git has taken for an answer what is none: a step that could not even be started, or
+        was ended by somebody, has an exit status too."""
+        tested = self.answers
+        taken = {**dict.fromkeys(goods, Answer.GOOD), bad.id: Answer.BAD}
+        wrong = [
+            id
+            for id, answer in taken.items()
+            if id not in (self.plan.good, self.plan.bad) and (id not in tested or tested[id].answer is not answer)
+        ]
+        if wrong:
+            raise HostFault(
+                f"git bisect has an answer for {self.history.commit(wrong[0])} that the harness did not give",
+                hint=f"harness bisect --resume {self.folder}",
+                evidence=process.tail((self.folder / OUTPUT).read_text(errors="replace")),
+            )
+
     def _undecided(self, bad: str, goods: Sequence[str]) -> tuple[Commit, ...]:
         lines = self.history.git("rev-list", bad, "--not", *goods).split()
         return tuple(map(self.history.commit, lines))
 
     def _stopped(self, status: int) -> HostFault:
-        lines = (self.folder / ANSWERS).read_text().splitlines()
-        last = Answered.from_json(json.loads(lines[-1]))
+        last = read_log(self.folder / ANSWERS)[-1]
         if last.answer is Answer.ABORT:
-            return HostFault(
-                f"the harness failed on {last.commit}",
-                hint=f"harness bisect --resume {self.folder}",
-                evidence=last.why,
-            )
+            return self._failed_on(last)
         output = (self.folder / OUTPUT).read_text(errors="replace")
         return HostFault("git bisect run failed", found=f"exit status {status}", evidence=process.tail(output))
+
+    def _failed_on(self, tested: Answered) -> HostFault:
+        return HostFault(
+            f"the harness failed on {tested.commit}",
+            hint=f"harness bisect --resume {self.folder}",
+            evidence=tested.why,
+        )
 
 
 _EXPECTED = {Answer.GOOD: "claims that are confirmed", Answer.BAD: "one of them violated"}

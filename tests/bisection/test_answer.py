@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.bisection.answer import Answer, Answered, Place, answer_of, read_answers, verdicts_of, why, worst
+from harness.bisection.answer import (
+    Answer,
+    Answered,
+    Place,
+    answer_of,
+    append_answer,
+    read_answers,
+    verdicts_of,
+    why,
+    worst,
+)
 from harness.bisection.history import Commit
 from harness.judge.judge import judge
 from harness.judge.record import load_record
@@ -78,3 +88,14 @@ def test_tested_is_read_back_without_faults_of_the_harness(tmp_path: Path) -> No
     assert read_answers(path) == {}
     path.write_text("".join(json.dumps(one.to_json()) + "\n" for one in (good, fault)))
     assert read_answers(path) == {good.commit.id: good}
+
+
+def test_half_a_line_of_a_full_disk_is_no_answer(tmp_path: Path) -> None:
+    one, other = (Answered(Commit(sha * 40, "t"), Answer.GOOD, "", 1.5, {A: CONFIRMED}) for sha in "ab")
+    path = tmp_path / "answers.jsonl"
+    append_answer(path, one)
+    with path.open("a") as file:
+        file.write('{"commit": "')
+    assert read_answers(path) == {one.commit.id: one}
+    append_answer(path, other)
+    assert read_answers(path) == {one.commit.id: one, other.commit.id: other}

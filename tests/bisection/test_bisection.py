@@ -23,6 +23,7 @@ from harness.deadline import Deadline
 from harness.errors import Exit, HostFault, NotExercised, UsageError
 from harness.judge.verdict import Verdict
 from harness.paths import PROJECT, cache_dir
+from harness.report.result import RunResult
 from tests.bisection.histories import Repository, kvm_history, plain_history
 from tests.bisection.test_answer import recorded
 
@@ -144,6 +145,36 @@ def test_a_fault_of_the_harness_ends_the_search(
     assert "--resume" in caught.value.hint
     assert repository.state == before
     assert repository.ids["c3"] not in bisection.answers, "it would not be tested again"
+
+
+def test_a_step_that_crashes_makes_no_revision_bad(tmp_path: Path, repository: Repository) -> None:
+    bisection = answered(tmp_path, repository, "ggg-bbbb")
+    plan = bisection.folder / "plan.json"
+    plan.write_text(plan.read_text().replace('"repeat": 1', '"repeat": "many"'))
+    with pytest.raises(HostFault, match="git bisect run failed"):
+        bisection.search()
+
+
+def test_a_step_that_does_not_begin_makes_no_revision_bad(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's exit status for a module that cannot be imported is 1, git's for bad."""
+    monkeypatch.setattr("harness.bisection.bisection._LEASH", ("env", "PYTHONHOME=/nowhere"))
+    with pytest.raises(HostFault, match=r"an answer for .*c\d.* that the harness did not give"):
+        answered(tmp_path, repository, "ggg-bbbb").search()
+
+
+def test_a_fault_of_the_harness_on_an_end_is_one(tmp_path: Path, repository: Repository) -> None:
+    bisection = answered(tmp_path, repository, "a------b")
+    bisection = replace(bisection, plan=replace(bisection.plan, kernel="image:/nowhere"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bisection, "_run", _no_network)
+        with pytest.raises(HostFault, match=r"the harness failed on .*c0"):
+            bisection.verify()
+
+
+def _no_network(bisection: Bisection, commit: Commit) -> list[RunResult]:
+    raise HostFault("there is no network")
 
 
 def test_a_revision_that_does_not_build_is_skipped(
