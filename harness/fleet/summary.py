@@ -141,6 +141,8 @@ def summarize(nights: Nights, night: Night, window: int, between: SpanBetween) -
             tonight.append(sighting)
         else:
             before.setdefault(sighting.line, []).append(sighting)
+    # What is still to be run was not seen: of `repeat` runs of a cell, too.
+    unseen = [] if night.state == "finished" else [Exit.NOT_EXERCISED]
     known = _Kernels(nights, between)
     reports = _Lines(
         known, window, before, {(one.cell.scenario, one.cell.kernel, one.cell.engine): one for one in cells}
@@ -153,18 +155,26 @@ def summarize(nights: Nights, night: Night, window: int, between: SpanBetween) -
         cells=len(cells),
         missing=sum(not one.attempts for one in cells),
         seconds=sum(attempt.seconds for one in cells for attempt in one.attempts),
-        exit=worst_exit([cell_exit(one.attempts) for one in cells]),
+        exit=worst_exit([*(cell_exit(one.attempts) for one in cells), *unseen]),
     )
 
 
 def cell_exit(attempts: Sequence[Attempt]) -> Exit:
-    """The exit status that a cell adds to its night: what changes from run to run proves nothing, and a fault of the
-    harness that another run got over is none."""
+    """The exit status that a cell adds to its night: a claim that changes from run to run proves nothing, and a fault
+    of the harness that another run got over is none."""
     counted = [one for one in attempts if one.exit is not Exit.HARNESS_FAULT] or attempts
-    verdicts = {(claim.claim, claim.verdict) for one in counted for claim in one.claims}
-    if len(verdicts) > len({claim for claim, _ in verdicts}):
-        return Exit.NOT_EXERCISED
-    return worst_exit([one.exit for one in counted])
+    differing = Counter(
+        claim for claim, _ in {(claim.claim, claim.verdict) for one in counted for claim in one.claims}
+    )
+    if all(verdicts == 1 for verdicts in differing.values()):
+        return worst_exit([one.exit for one in counted])
+    agreed = [
+        claim.verdict.exit or Exit.VIOLATED
+        for one in counted
+        for claim in one.claims
+        if differing[claim.claim] == 1 and not claim.declared
+    ]
+    return worst_exit([Exit.NOT_EXERCISED, *agreed])
 
 
 def _by_verdict(sightings: Iterable[Sighting]) -> Mapping[Verdict, int]:

@@ -30,9 +30,18 @@ class Repeats:
 
     @property
     def exit(self) -> Exit:
-        """What changes from run to run proves nothing; a fault of the harness in one of them is that of all."""
+        """A claim on which the runs disagree proves nothing; one that all of them violate is violated, whatever
+        became of others. A fault of the harness in one run is that of all."""
         worst = worst_exit([run.exit for run in self.runs])
-        return Exit.NOT_EXERCISED if self.by_verdict and worst is not Exit.HARNESS_FAULT else worst
+        if worst is Exit.HARNESS_FAULT or not self.by_verdict:
+            return worst
+        agreed = [
+            claim.verdict.exit or Exit.VIOLATED
+            for run in self.runs
+            for claim in run.judgement.claims
+            if claim.use.claim.id not in self.by_verdict and not claim.as_declared
+        ]
+        return worst_exit([Exit.NOT_EXERCISED, *agreed])
 
     @property
     def samples(self) -> list[RunResult]:

@@ -147,6 +147,9 @@ def test_an_unfinished_night_is_not_green(nights: Nights) -> None:
     number = night(nights, [attempt(1, GREEN)], [], finished=False)
     found = summary(nights, number)
     assert (found.missing, found.exit) == (1, Exit.NOT_EXERCISED)
+    number = night(nights, [attempt(1, GREEN)], [attempt(1, GREEN)], finished=False)
+    found = summary(nights, number)
+    assert (found.missing, found.exit) == (0, Exit.NOT_EXERCISED), "of several runs of a cell, one is there"
 
 
 @pytest.mark.parametrize(
@@ -163,6 +166,17 @@ def test_an_unfinished_night_is_not_green(nights: Nights) -> None:
 )
 def test_the_exit_status_of_a_cell(verdicts: list[Verdict], expected: Exit) -> None:
     assert cell_exit([attempt(number, verdict) for number, verdict in enumerate(verdicts, 1)]) is expected
+
+
+def test_a_claim_that_changes_hides_no_violation_of_another() -> None:
+    def run(number: int, steady: Verdict, other: Verdict) -> Attempt:
+        claims = tuple(
+            ClaimOutcome(name, verdict, None, verdict is GREEN) for name, verdict in (("a", steady), ("b", other))
+        )
+        return Attempt(number, 2.0, "/runs", Exit.VIOLATED, "", claims)
+
+    assert cell_exit([run(1, RED, GREEN), run(2, RED, UNSEEN)]) is Exit.VIOLATED
+    assert cell_exit([run(1, GREEN, RED), run(2, GREEN, UNSEEN)]) is Exit.NOT_EXERCISED
 
 
 def test_nights_of_another_matrix_in_one_file_do_not_count(nights: Nights) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from harness.errors import Exit
 from harness.judge.judge import judge
 from harness.judge.record import Fault, RunRecord
+from harness.judge.verdict import Judgement
 from harness.report.repeats import print_disagreements, repeats
 from harness.report.result import RunResult
 from tests.judge.records import event, record
@@ -44,6 +45,21 @@ def results(*records: RunRecord) -> list[RunResult]:
 def test_runs_that_differ_prove_nothing(records: list[RunRecord], expected: Exit) -> None:
     (group,) = repeats(results(*records))
     assert group.exit is expected
+
+
+def test_a_claim_that_changes_hides_no_violation_of_another() -> None:
+    def two(first: RunRecord, second: RunRecord) -> RunResult:
+        """One run with two claims."""
+        steady, other = results(first, second)
+        (claim,) = steady.judgement.claims
+        renamed = claim.use.claim.model_copy(update={"id": "steady"})
+        claim = replace(claim, use=claim.use.model_copy(update={"claim": renamed}))
+        return replace(other, judgement=Judgement((claim, *other.judgement.claims)))
+
+    (group,) = repeats([two(VIOLATED, CONFIRMED), two(VIOLATED, UNSEEN)])
+    assert group.exit is Exit.VIOLATED
+    (group,) = repeats([two(CONFIRMED, CONFIRMED), two(CONFIRMED, UNSEEN)])
+    assert group.exit is Exit.NOT_EXERCISED
 
 
 def test_a_disagreement_is_shown_with_a_folder_of_each_kind() -> None:
