@@ -13,7 +13,7 @@ from types import FrameType
 from harness import paths
 from harness.cache import disk_full
 from harness.deadline import Deadline
-from harness.errors import DeadlineExceeded, Exit
+from harness.errors import Exit, HostFault
 from harness.fleet.frozen import FrozenKernel
 from harness.machine.auto import Tools
 from harness.machine.host import free_gib
@@ -44,8 +44,8 @@ class CellRun:
 
 
 def run_cell(run: CellRun) -> RunResult:
-    """Runs and judges. Raises what `run_job` raises; DiskFull as `with_room` does; DeadlineExceeded when it takes too
-    long, in a process that has no other work in its main thread."""
+    """Runs and judges. Raises what `run_job` raises; DiskFull as `with_room` does; OutOfTime when it takes too long,
+    in a process that has no other work in its main thread."""
     return with_room(run, lambda: _run(run))
 
 
@@ -81,13 +81,21 @@ def require_space(folder: Path, mib: int) -> None:
         raise disk_full(f"{free:.0f} MiB are free, and {mib} (`free`) must be before a run begins", folder)
 
 
+class OutOfTime(HostFault):
+    """A run took longer than the matrix grants it.
+
+    No DeadlineExceeded: whoever waits in the run takes that for a wait of his own that ran out, and the kernel for
+    silent or the scenario for not exercised.
+    """
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float, what: str, clean_up_s: float = _CLEAN_UP_S) -> Iterator[None]:
-    """Raises DeadlineExceeded in the block, wherever it is, when time is up; ends the process if that is no help."""
+    """Raises OutOfTime in the block, wherever it is, when time is up; ends the process if that is no help."""
 
     def alarm(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGALRM, lambda *_: os._exit(int(Exit.HARNESS_FAULT)))
-        raise DeadlineExceeded(f"timed out: {what} took longer than {seconds:.0f} s (`deadline`)")
+        raise OutOfTime(f"timed out: {what} took longer than {seconds:.0f} s (`deadline`)")
 
     before = signal.signal(signal.SIGALRM, alarm)
     signal.setitimer(signal.ITIMER_REAL, seconds, clean_up_s)

@@ -9,21 +9,31 @@ from pathlib import Path
 import pytest
 
 from harness.cache import DiskFull
-from harness.errors import DeadlineExceeded, HostFault
-from harness.fleet.cell import require_space, time_limit
+from harness.deadline import Deadline
+from harness.errors import DeadlineExceeded, HostFault, NotExercised
+from harness.fleet.cell import OutOfTime, require_space, time_limit
 from harness.machine.host import free_gib
 from harness.workers import in_parallel
 
 
 def test_what_takes_too_long_is_ended_wherever_it_is() -> None:
     cleaned: list[str] = []
-    told = pytest.raises(DeadlineExceeded, match=r"timed out: a run took longer than 0 s \(`deadline`\)")
+    told = pytest.raises(OutOfTime, match=r"timed out: a run took longer than 0 s \(`deadline`\)")
     with told, time_limit(0.1, "a run"):
         try:
             time.sleep(30)
         finally:
             cleaned.append("up")
     assert cleaned == ["up"]
+
+
+def test_a_wait_that_is_cut_short_has_not_run_out() -> None:
+    """A hold or an `until` that runs out is not exercised, and a boot that does accuses the kernel."""
+    with pytest.raises(OutOfTime), time_limit(0.1, "a run"):
+        try:
+            Deadline.after(30, "a step").pause(20)
+        except DeadlineExceeded as error:
+            raise NotExercised("not within 30 s") from error
 
 
 def test_what_ends_in_time_is_left_alone() -> None:
