@@ -22,7 +22,7 @@ from rich.text import Text
 HERE = ""  # the lane of this process
 
 # In a log, what is part of something else has a line only if it took this long: a fetch, a build.
-_WORTH_A_LINE_S = 15.0
+_WORTH_A_LINE_S = 30.0
 _REFRESH_PER_S = 8.0
 _SPINNER = "dots"
 _MARGIN = " " * 10  # as wide as the seconds before a task that is done
@@ -93,7 +93,7 @@ class Board:
 
     def render(self, now: float) -> Table:
         """A line for each lane: the outermost and the innermost of what is being done there, and for how long."""
-        table = Table.grid(padding=(0, 1))
+        table = Table.grid(padding=(0, 1), expand=True)
         table.add_column()
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         table.add_column(no_wrap=True, justify="right", style="dim")
