@@ -62,7 +62,7 @@ def main(run: Path, path: Path) -> None:
 def kvm_says(prog: Program, kvm: Mapping[str, int], cpu: int) -> bool:
     """Whether KVM has enabled virtualization on a CPU; `kvm` are the symbols of its module."""
     if FLAG in kvm:
-        return bool(prog.read_u8(kvm[FLAG] + int(prog["__per_cpu_offset"][cpu])))
+        return bool(prog.read_u8((kvm[FLAG] + int(prog["__per_cpu_offset"][cpu])) % (1 << 64)))
     if MASK in kvm:
         mask = prog.read_u64(kvm[MASK])  # a cpumask_var_t of a kernel with CONFIG_CPUMASK_OFFSTACK: a pointer
         return bool(prog.read_u64(mask) >> cpu & 1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drgn import FindObjectFlags, Object, Program, ProgramFlags, Symbol, SymbolBinding, SymbolKind, Type
+from drgn.helpers.linux.list import list_for_each_entry
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
@@ -178,10 +179,8 @@ class _Names:
 def module_symbols(prog: Program) -> Mapping[str, Mapping[str, int]]:
     """The addresses of the symbols of every module that is loaded: by module, then by name.
 
-    Those of per-CPU variables are like the kernel's own: CPU n has its copy `__per_cpu_offset[n]` further.
+    Those of per-CPU variables are like the kernel's own: CPU n has its copy `__per_cpu_offset[n]` further, modulo 2^64.
     """
-    from drgn.helpers.linux.list import list_for_each_entry
-
     modules = prog["modules"].address_of_()
     return {
         module.name.string_().decode(): dict(_kallsyms(module))
