@@ -80,7 +80,7 @@ def try_(
     for note in series.notes:
         progress.note(note)
     slug = _slug(series.title)
-    folder = (folder or Path("try") / f"{time.strftime('%Y%m%dT%H%M%S')}-{slug}").absolute()
+    folder = (folder or Path("try") / f"{time.strftime('%Y%m%dT%H%M%S')}-{slug}").resolve()
     mbox = folder / f"{slug}.mbox"
     what = touched(mail.patch for mail in series.mails)
     tools = Tools(engine)

@@ -20,7 +20,12 @@ from harness.series.trial import Difference, Trial
 TRIAL_FORMAT = 1
 _SHOWN = 3  # reasons for a scenario
 
-_CHANGE_STYLES = {"broken": "bold red", "seen to be violated": "bold red", "fixed": "bold green"}
+_CHANGE_STYLES = {
+    "broken": "bold red",
+    "seen to be violated": "bold red",
+    "violated otherwise too": "bold red",
+    "fixed": "bold green",
+}
 
 
 def print_choice(console: Console, series: Series, what: Touched, chosen: Sequence[Chosen], left_out: int) -> None:
@@ -33,7 +38,7 @@ def print_choice(console: Console, series: Series, what: Touched, chosen: Sequen
         why = ", ".join(one.why[:_SHOWN]) + more
         console.print(f"  [bold]{one.scenario.name}[/] {escape(why)}", highlight=False, soft_wrap=True)
     if left_out:
-        console.print(f"  {left_out} scenarios with less to do with it are left out: --all", highlight=False)
+        console.print(f"  left out, with less to do with it: {left_out} more (--all)", highlight=False)
 
 
 def print_trials(console: Console, trials: Sequence[Trial], verbose: bool) -> None:

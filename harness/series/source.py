@@ -50,7 +50,7 @@ def _thread(id: str, folder: Path) -> Path:
     deadline = Deadline.after(_FETCH_S, f"b4 mbox {id}")
     try:
         with progress.task(f"fetch the thread of {id}"):
-            process.run([b4, "mbox", "--check-newer-revisions", "-o", folder, "-n", "thread", id], deadline)
+            process.run([b4, "mbox", "--check-newer-revisions", "-o", folder, "-n", "thread", "--", id], deadline)
     except process.ProcessFailed as error:
         raise HostFault(f"b4 did not get the thread of {id}", hint=by_hand, evidence=error.evidence) from error
     found = sorted(folder.glob("thread*"))

@@ -53,6 +53,8 @@ class Difference:
     @property
     def change(self) -> str:
         """What the series did to the claim, in a word; "" for nothing."""
+        if self.before.verdict is self.after.verdict is Verdict.VIOLATED:
+            return "violated otherwise too" if _own_failure(self.before) and not _own_failure(self.after) else ""
         return _CHANGES.get((self.before.verdict, self.after.verdict), "")
 
     @property
@@ -60,15 +62,14 @@ class Difference:
         """What the patched kernel's verdict comes to; what is declared of the unpatched one is no news of a patch."""
         if Verdict.HARNESS_FAULT in (self.before.verdict, self.after.verdict):
             return Exit.HARNESS_FAULT
-        if self.before.as_declared and self.before.verdict is self.after.verdict and self._own_failure:
+        if self.before.as_declared and self.before.verdict is self.after.verdict and _own_failure(self.after):
             return Exit.CONFIRMED
         return self.after.verdict.exit
 
-    @property
-    def _own_failure(self) -> bool:
-        """Whether nothing but the claim's expectations failed: a splat with the patch is news, whatever is known."""
-        failed = [found for found in self.after.findings if found.finding is Finding.FAILED]
-        return all(found.expectation is not None for found in failed)
+
+def _own_failure(claim: ClaimVerdict) -> bool:
+    """Whether nothing but the claim's expectations failed: a splat with the patch is news, whatever is known."""
+    return all(found.expectation is not None for found in claim.findings if found.finding is Finding.FAILED)
 
 
 _C, _V, _N, _H = Verdict.CONFIRMED, Verdict.VIOLATED, Verdict.NOT_EXERCISED, Verdict.HARNESS_FAULT
