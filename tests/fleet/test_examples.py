@@ -26,7 +26,8 @@ INSTALLED = "/srv/virt-ordering-harness"
 def accepted(line: str) -> None:
     """Has click parse a command line as it would run it."""
     _, name, *words = shlex.split(line)
-    command = cli.commands[name]
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
     command.make_context(name, words, parent=click.Context(cli))
 
 
