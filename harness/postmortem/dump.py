@@ -179,7 +179,7 @@ class _Names:
 def module_symbols(prog: Program) -> Mapping[str, Mapping[str, int]]:
     """The addresses of the symbols of every module that is loaded: by module, then by name.
 
-    Those of per-CPU variables are like the kernel's own: CPU n has its copy `__per_cpu_offset[n]` further, modulo 2^64.
+    Those of per-CPU variables are like the kernel's own: CPU n has its copy `__per_cpu_offset[n]` further, mod 2^64.
     """
     modules = prog["modules"].address_of_()
     return {
