@@ -1,7 +1,7 @@
 """A submission to KCIDB, kernelci.org's database of results: https://docs.kernelci.org/kcidb/submitter_guide/.
 
 What a kernel did is reported as it is: a known violation is FAIL there, linked to an issue that says so. Ids follow
-from the kernel's build and the run's folder alone, so that a report made twice is one.
+from the kernel's build and the run's records alone, so that a report made twice is one.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.errors import UsageError
+from harness.guest.outcome import STEPS_LOG
 from harness.judge.verdict import ClaimVerdict, Verdict
 from harness.report.batch import Batch
 from harness.report.cases import Status, message_of, started_at, status_of, visible
+from harness.report.folders import RUN
 from harness.report.result import NotRun, RunResult
 from harness.report.terminal import plain_evidence
 from harness.scenario.model import ClaimUse
@@ -114,7 +116,7 @@ def _build(origin: str, result: RunResult, checkout_id: str) -> Object:
 
 def _test(origin: str, result: RunResult, claim: ClaimVerdict) -> Object:
     return {
-        "id": f"{origin}:{_text(result.folder.absolute().name)}:{claim.use.claim.id}",
+        "id": f"{origin}:{_run_id(result)}:{claim.use.claim.id}",
         "origin": origin,
         "build_id": _build_id(origin, result),
         "path": _path(result.scenario, claim.use),
@@ -126,6 +128,13 @@ def _test(origin: str, result: RunResult, claim: ClaimVerdict) -> Object:
         "environment": {"comment": f"QEMU, {result.engine}", "misc": {"engine": result.engine}},
         "misc": {"claim": claim.use.claim.id, "source": claim.use.claim.source, "verdict": claim.verdict.value},
     }
+
+
+def _run_id(result: RunResult) -> str:
+    """The name of the run's folder, and what the run wrote: two hosts may have made folders of one name."""
+    written = [result.folder / name for name in (RUN, STEPS_LOG)]
+    told = hashlib.sha256(b"".join(file.read_bytes() for file in written if file.is_file())).hexdigest()
+    return f"{_text(result.folder.absolute().name)}-{told[:8]}"
 
 
 def _issue(origin: str, use: ClaimUse) -> Object:

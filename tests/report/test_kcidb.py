@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import kcidb_io  # type: ignore[import-untyped]
@@ -98,6 +99,16 @@ def test_ids_are_the_same_again_and_of_their_origin() -> None:
     data = submission(Batch(results, origin="my_lab"))
     objects = [item for kind, items in data.items() if kind != "version" for item in items]
     assert all(item["id"].startswith("my_lab:") and item["origin"] == "my_lab" for item in objects)
+
+
+def test_runs_of_two_hosts_in_folders_of_one_name_are_two(tmp_path: Path) -> None:
+    results = []
+    for host, make in (("a", runs.confirmed), ("b", runs.violated)):
+        folder = tmp_path / host / "20261123T010000-t-debian-6.12-tcg-svm"
+        folder.mkdir(parents=True)
+        (folder / "steps.jsonl").write_text(f"what {host} wrote")
+        results.append(dataclasses.replace(make(), folder=folder))
+    assert [test["status"] for test in submission(Batch(results))["tests"]] == ["PASS", "FAIL"]
 
 
 @pytest.mark.parametrize("name", ["", "My Lab", "a-b", "a:b"])
