@@ -6,6 +6,7 @@ import io
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,11 +15,12 @@ from pathlib import Path
 from harness import paths
 from harness.cache import disk_full_is_a_host_fault
 from harness.deadline import Deadline
-from harness.errors import HarnessError
+from harness.errors import HarnessError, HostFault
 from harness.fleet.cell import CellRun
 from harness.kernels.kconfig import read_fragment
 from harness.kernels.model import BuildOptions
 from harness.kernels.patches import read_patches
+from harness.report.folders import RUN
 from harness.report.result import RunResult
 from harness.workers import in_parallel
 
@@ -75,17 +77,23 @@ class Delivery:
     archive: bytes = b""
 
     def unpack(self, runs: Path) -> RunResult | HarnessError:
-        """The outcome, with the folder unpacked into `runs`. Raises DiskFull."""
+        """The outcome, with the folder unpacked into `runs`. Raises DiskFull, and HostFault for what is no folder of
+        a run."""
         if isinstance(self.outcome, HarnessError):
             return self.outcome
-        with disk_full_is_a_host_fault(runs), tarfile.open(fileobj=io.BytesIO(self.archive)) as tar:
+        name = self.outcome.folder.name
+        with disk_full_is_a_host_fault(runs):
             runs.mkdir(parents=True, exist_ok=True)
             # Two workers may have made folders of one name within one second.
-            place = Path(tempfile.mkdtemp(prefix=".arriving-", dir=runs))
-            tar.extractall(place, filter="data")
-            folder = _free_name(runs, self.outcome.folder.name)
-            (place / self.outcome.folder.name).rename(folder)
-            place.rmdir()
+            with tempfile.TemporaryDirectory(prefix=".arriving-", dir=runs) as place:
+                try:
+                    with tarfile.open(fileobj=io.BytesIO(self.archive)) as tar:
+                        tar.extractall(place, filter="data")
+                    (Path(place) / name / RUN).stat()
+                except (tarfile.TarError, EOFError, zlib.error, FileNotFoundError) as error:
+                    raise HostFault(f"the folder {name} did not arrive whole", found=repr(error)) from error
+                folder = _free_name(runs, name)
+                (Path(place) / name).rename(folder)
         return replace(self.outcome, folder=folder)
 
 

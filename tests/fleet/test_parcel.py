@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +63,24 @@ def test_a_folder_comes_back_whole_and_beside_another_of_its_name(run: CellRun) 
         assert load_record(result.folder).name == "load-unload"
         assert {file.name for file in result.folder.iterdir()} == {file.name for file in RUNS["green"].iterdir()}
     assert [path for path in run.runs.iterdir() if path.name.startswith((".", "lab-"))] == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "outside", "link", "empty"])
+def test_what_does_not_arrive_whole_is_a_fault_of_the_lab_s(run: CellRun, damage: str) -> None:
+    delivery = deliver(replay, Parcel.of(run))
+    assert isinstance(delivery.outcome, RunResult)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        member = tarfile.TarInfo("../../escaped" if damage == "outside" else f"{delivery.outcome.folder.name}/link")
+        if damage == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc"
+        if damage != "empty":
+            tar.addfile(member)
+    archive = delivery.archive[:2000] if damage == "cut" else buffer.getvalue()
+    with pytest.raises(HostFault, match="did not arrive whole"):
+        replace(delivery, archive=archive).unpack(run.runs)
+    assert not (run.runs.parent.parent / "escaped").exists()
+    assert list(run.runs.iterdir()) == [], "nothing is left"
 
 
 def test_errors_come_back_as_they_are(run: CellRun, site: Site) -> None:
