@@ -24,8 +24,8 @@ from harness.paths import doors_dir
 from harness.report.result import RunResult
 from harness.run.door import open_door
 from harness.run.inspection import PauseOn, reason
-from harness.visit import live_run, live_runs
 from harness.scenario.model import Claim, ClaimUse
+from harness.visit import live_run, live_runs
 
 
 @pytest.fixture(autouse=True)
