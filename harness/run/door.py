@@ -7,6 +7,7 @@ and a guest that is kept for inspection is kept by its run, which waits until it
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from socket import AF_UNIX, SHUT_RDWR, socket
 from typing import Any, Literal
 
+from harness import progress
 from harness.deadline import Deadline
 from harness.errors import HarnessError, UsageError
 from harness.guest.session import Session
@@ -177,6 +179,8 @@ def open_door(name: str, session: Session, debugger: Callable[[str], str]) -> It
     with contextlib.ExitStack() as cleanup:
         try:
             doors_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+            if doors_dir().stat().st_uid != os.getuid():
+                raise PermissionError(errno.EPERM, "it is another user's")
             place.mkdir(mode=0o700)
             cleanup.callback(shutil.rmtree, place, ignore_errors=True)
             listening = cleanup.enter_context(socket(AF_UNIX))
@@ -194,6 +198,18 @@ def open_door(name: str, session: Session, debugger: Callable[[str], str]) -> It
         thread = threading.Thread(target=door.serve, args=(listening,), name="door", daemon=True)
         thread.start()
         cleanup.callback(_close, listening, thread)
+        yield door
+
+
+@contextlib.contextmanager
+def door_where_possible(name: str, session: Session, debugger: Callable[[str], str]) -> Iterator[Door | None]:
+    """The same; None, with a note, where doors cannot be made."""
+    with contextlib.ExitStack() as cleanup:
+        door = None
+        try:
+            door = cleanup.enter_context(open_door(name, session, debugger))
+        except UsageError as error:
+            progress.note(f"{name} cannot be visited: {error.what}")
         yield door
 
 

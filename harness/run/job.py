@@ -45,7 +45,7 @@ from harness.probes.tracer import BEFORE, STREAMS, Tracer
 from harness.report.html import write_report
 from harness.report.result import RunResult
 from harness.run.debugger import gdb_command
-from harness.run.door import Door, open_door
+from harness.run.door import Door, door_where_possible, open_door
 from harness.run.events import EventLog
 from harness.run.guest_plan import guest_plan, kernel_for, lacking
 from harness.run.holders import Holders, HoldsChoice
@@ -272,7 +272,8 @@ class Run:
         with contextlib.ExitStack() as ending:
             session = ending.enter_context(guest)
             debugger = functools.partial(gdb_command, self.kernel, self.symbols)
-            self.door = ending.enter_context(open_door(self.folder.path.name, session, debugger))
+            opened = open_door if self.job.pause_on else door_where_possible
+            self.door = ending.enter_context(opened(self.folder.path.name, session, debugger))
             tracer = self._tracer(session)
             self._holds = self._make_holds(session)
             log = EventLog(self.folder.path, self._functions)

@@ -22,7 +22,7 @@ from harness.machine.machine import Machine
 from harness.machine.toolchain import Qemu
 from harness.paths import doors_dir
 from harness.report.result import RunResult
-from harness.run.door import open_door
+from harness.run.door import door_where_possible, open_door
 from harness.run.inspection import PauseOn, reason
 from harness.scenario.model import Claim, ClaimUse
 from harness.visit import live_run, live_runs
@@ -100,14 +100,24 @@ def test_what_a_dead_process_has_left_is_removed() -> None:
 
 
 def test_a_path_that_is_too_long_for_a_socket_is_refused(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = tmp_path / ("x" * 100)
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
     with pytest.raises(UsageError, match="cannot make a socket"), open_door("demo", session, str):
         pass
+    with door_where_possible("demo", session, str) as door:
+        assert door is None
     assert list(doors_dir().iterdir()) == []
+    assert "demo cannot be visited: cannot make a socket" in capsys.readouterr().err
+
+
+def test_a_folder_of_another_user_is_not_used(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    doors_dir().mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(UsageError, match="another user's"), open_door("demo", session, str):
+        pass
 
 
 def test_a_runtime_folder_that_is_not_ours_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
