@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -38,11 +39,11 @@ def print_summary(console: Console, summary: Summary) -> None:
     console.print(_kernels(summary))
     for kernel in summary.kernels:
         _print_fault(console, kernel)
-    _print_broken(console, summary.having(Status.BROKE), "broke")
-    _print_broken(console, [line for line in summary.having(Status.NEW) if not line.now.green], "new, and not green")
+    _print_changed(console, summary.having(Status.BROKE), "broke")
+    _print_changed(console, [line for line in summary.having(Status.NEW) if not line.now.green], "new, and not green")
     _print_flaky(console, summary.having(Status.FLAKY))
-    _print_broken(console, summary.having(Status.STILL), "still not green")
-    _print_fixed(console, summary.having(Status.FIXED))
+    _print_changed(console, summary.having(Status.STILL), "still not green")
+    _print_changed(console, summary.having(Status.FIXED), "green again")
     _print_new(console, summary.having(Status.NEW), summary.vanished)
     green = sum(line.now.green for line in summary.lines)
     console.print(
@@ -87,56 +88,87 @@ def _print_fault(console: Console, report: KernelReport) -> None:
             console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
 
 
-def _print_broken(console: Console, lines: Sequence[LineReport], title: str) -> None:
+def _print_changed(console: Console, lines: Sequence[LineReport], title: str) -> None:
+    """Lines that are not as they were, or should be: what came into a kernel is said once for all of its lines."""
     if lines:
         console.print(f"\n[{_STYLES[lines[0].status]}]{title}[/]")
+    for (kernel, *_), group in _grouped(
+        lines, lambda line: (line.now.line.kernel, line.reference, line.scenario_changed)
+    ):
+        console.print(f"  on {escape(kernel)}: {_compared(group[0])}", highlight=False, soft_wrap=True)
+        _print_commits(console, group[0])
+        for (verdict, folder, evidence), claims in _grouped(group, _told_together):
+            if folder:
+                for line in claims:
+                    _print_line(console, line)
+            else:
+                scenarios = {line.now.line.scenario for line in claims}
+                what = f"{len(claims)} claims of {len(scenarios)} scenarios: [bold]{verdict}[/]: {escape(evidence)}"
+                console.print(f"    {what}", highlight=False, soft_wrap=True)
+
+
+Key = TypeVar("Key", bound=tuple[Any, ...])
+
+
+def _grouped(lines: Iterable[LineReport], key: Callable[[LineReport], Key]) -> Iterable[tuple[Key, list[LineReport]]]:
+    """The lines with one key together, in the order of their first ones."""
+    groups: dict[Key, list[LineReport]] = {}
     for line in lines:
-        console.print(f"  {escape(str(line.now.line))}: [bold]{line.verdict}[/]", highlight=False, soft_wrap=True)
-        console.print(f"    {escape(line.evidence)}", highlight=False, soft_wrap=True)
-        console.print(f"    {_green_before(line)}", highlight=False, soft_wrap=True)
-        _print_commits(console, line)
-        if line.attempt.folder:
-            console.print(f"    [dim]{escape(line.attempt.folder)}[/]", highlight=False, soft_wrap=True)
+        groups.setdefault(key(line), []).append(line)
+    return groups.items()
 
 
-def _green_before(line: LineReport) -> str:
+def _told_together(line: LineReport) -> tuple[str, bool, str]:
+    """What came to no run, a kernel that does not build above all, has one reason for many claims."""
+    return line.verdict, line.attempt.folder != "", "" if line.attempt.folder else line.evidence
+
+
+def _compared(line: LineReport) -> str:
     if line.span is None:
-        return "never seen green"
+        return "never seen green" if not line.now.green else "new"
+    before = "not so" if line.now.green else "last green"
     changed = "; the scenario has changed as well" if line.scenario_changed else ""
-    return f"last green in night {line.reference}; since then: {escape(line.span.text)}{changed}"
+    return f"{before} in night {line.reference}; since then: {escape(line.span.text)}{changed}"
 
 
 def _print_commits(console: Console, line: LineReport) -> None:
     if line.span and line.span.commits:
-        console.print(f"    git log --oneline {line.span.commits}", highlight=False)
+        console.print(f"      git log --oneline {line.span.commits}", highlight=False)
         for commit in line.span.newest:
-            console.print(f"      [dim]{escape(commit)}[/]", highlight=False, soft_wrap=True)
+            console.print(f"        [dim]{escape(commit)}[/]", highlight=False, soft_wrap=True)
 
 
-def _print_flaky(console: Console, lines: Iterable[LineReport]) -> None:
-    for number, line in enumerate(lines):
-        if number == 0:
-            console.print(f"\n[{_STYLES[Status.FLAKY]}]flaky[/]")
-        runs = sum(line.rate.values())
-        rates = ", ".join(
-            f"{verdict.value} in {count} of {runs} ({100 * count / runs:.0f} %)"
-            for verdict, count in line.rate.items()
-        )
-        nights = f"{line.nights} nights on" if line.nights > 1 else "this night on"
-        console.print(f"  {escape(str(line.now.line))}: {rates}", highlight=False, soft_wrap=True)
-        console.print(
-            f"    {nights} the same kernel; [dim]{escape(line.attempt.folder)}[/]", highlight=False, soft_wrap=True
-        )
+def _print_line(console: Console, line: LineReport) -> None:
+    of = line.now.line
+    where = f"{of.claim} of {of.scenario}, {of.engine}"
+    console.print(f"    {escape(where)}: [bold]{line.verdict}[/]", highlight=False, soft_wrap=True)
+    if not line.now.green:
+        console.print(f"      {escape(line.evidence)}", highlight=False, soft_wrap=True)
+        console.print(f"      [dim]{escape(line.attempt.folder)}[/]", highlight=False, soft_wrap=True)
 
 
-def _print_fixed(console: Console, lines: Iterable[LineReport]) -> None:
-    for number, line in enumerate(lines):
-        if number == 0:
-            console.print(f"\n[{_STYLES[Status.FIXED]}]green again[/]")
-        assert line.span is not None
-        since = f"not so in night {line.reference}; since then: {escape(line.span.text)}"
-        console.print(f"  {escape(str(line.now.line))}: {line.verdict}; {since}", highlight=False, soft_wrap=True)
-        _print_commits(console, line)
+def _print_flaky(console: Console, lines: Sequence[LineReport]) -> None:
+    if lines:
+        console.print(f"\n[{_STYLES[Status.FLAKY]}]flaky[/]")
+    for (scenario, kernel, engine, nights, folder), claims in _grouped(lines, _flaky_together):
+        where = escape(f"{scenario} on {kernel}, {engine}")
+        over = f"in {nights} nights on the same kernel" if nights > 1 else "this night"
+        console.print(f"  {where}, {over}", highlight=False, soft_wrap=True)
+        for line in claims:
+            console.print(f"    {escape(line.now.line.claim)}: {_rates(line)}", highlight=False, soft_wrap=True)
+        console.print(f"      [dim]{escape(folder)}[/]", highlight=False, soft_wrap=True)
+
+
+def _flaky_together(line: LineReport) -> tuple[str, str, str, int, str]:
+    of = line.now.line
+    return of.scenario, of.kernel, of.engine, line.nights, line.attempt.folder
+
+
+def _rates(line: LineReport) -> str:
+    runs = sum(line.rate.values())
+    return ", ".join(
+        f"{verdict.value} in {count} of {runs} ({100 * count / runs:.0f} %)" for verdict, count in line.rate.items()
+    )
 
 
 def _print_new(console: Console, new: Sequence[LineReport], vanished: Sequence[Line]) -> None:

@@ -30,7 +30,8 @@ def span(old: FrozenKernel, new: FrozenKernel, deadline: Deadline) -> Span:
     if old.key == new.key and new.key:
         return Span("the same kernel, byte for byte")
     if old.revision == new.revision:
-        return Span(f"the same source ({_short(new)}), patched or built otherwise")
+        otherwise = ", patched or built otherwise" if old.key and new.key else ""
+        return Span(f"the same source ({_short(new)}){otherwise}")
     revisions = f"{_short(old)} → {_short(new)}"
     if not new.repository or not old.repository:
         return Span(revisions)

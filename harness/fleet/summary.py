@@ -245,10 +245,11 @@ class _Lines:
         )
 
     def _telling(self, line: Line) -> tuple[Attempt, str]:
-        """The first run in which the claim is not as declared, else the first; and what that says of it."""
+        """The first run that counts in which the claim is not as declared, else the first; and what that says."""
         attempts = self.cells[line.scenario, line.kernel, line.engine].attempts
         pairs = [(attempt, one) for attempt in attempts for one in attempt.claims if one.claim == line.claim]
-        attempt, told = next(((attempt, one) for attempt, one in pairs if not one.declared), pairs[0])
+        counted = [pair for pair in pairs if pair[1].verdict is not Verdict.HARNESS_FAULT] or pairs
+        attempt, told = next((pair for pair in counted if not pair[1].declared), counted[0])
         return attempt, told.evidence
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,7 @@ def test_another_kernel_or_another_scenario_is_no_flakiness(nights: Nights) -> N
 def test_a_fault_of_the_harness_that_was_got_over_counts_for_nothing(nights: Nights) -> None:
     found = summary(nights, night(nights, [attempt(1, FAULT), attempt(2, GREEN)]))
     assert (found.exit, found.lines[0].now.green, found.lines[0].status) == (Exit.CONFIRMED, True, Status.NEW)
+    assert found.lines[0].attempt.number == 2, "the run that counts is the one to look at"
     found = summary(nights, night(nights, [attempt(1, FAULT), attempt(2, FAULT)]))
     assert (found.exit, found.lines[0].verdict) == (Exit.HARNESS_FAULT, "harness fault")
 
@@ -226,14 +229,26 @@ def test_without_the_repository_the_revisions_are_left(site: Site, tmp_path: Pat
 def test_the_summary_is_told(nights: Nights) -> None:
     night(nights, [attempt(1, GREEN)], [attempt(1, GREEN)], revision="6.12.90-1")
     number = night(nights, [attempt(1, RED)], [attempt(1, GREEN), attempt(2, RED)], revision="6.12.95-1")
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console = Console(width=160, record=True, file=io.StringIO())
     print_summary(console, summary(nights, number))
     text = console.export_text()
     assert re.search(r"night 2 of nightly, .*: 2 cells, 0.1 min of runs", text)
     assert "night 1: 6.12.90-1 → 6.12.95-1" in text
-    assert "undone of load on k tcg-svm: violated\n    run 1 was violated\n    last green in night 1" in text
-    assert "undone of demo on k tcg-svm: confirmed in 1 of 2 (50 %), violated in 1 of 2 (50 %)" in text
+    broke = (
+        "  on k: last green in night 1; since then: 6.12.90-1 → 6.12.95-1\n    undone of load, tcg-svm: violated\n"
+    )
+    assert f"broke\n{broke}      run 1 was violated\n      /runs/1\n" in text
+    rates = "undone: confirmed in 1 of 2 (50 %), violated in 1 of 2 (50 %)"
+    assert f"flaky\n  demo on k, tcg-svm, this night\n    {rates}\n      /runs/2\n" in text
     assert "0 of 2 claims are as declared; exit status 1" in text
+
+
+def test_what_came_to_no_run_is_told_once_for_all_claims(nights: Nights) -> None:
+    number = night(nights, *([replace(attempt(1, UNSEEN), folder="")] for _ in range(2)))
+    console = Console(width=160, record=True, file=io.StringIO())
+    print_summary(console, summary(nights, number))
+    text = console.export_text()
+    assert "  on k: never seen green\n    2 claims of 2 scenarios: not exercised: run 1 was not exercised\n" in text
 
 
 def test_the_summary_as_json(nights: Nights) -> None:
