@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from harness import progress
 from harness.cli import options
 from harness.cli.outputs import Outputs, outputs
-from harness.errors import worst_exit
+from harness.errors import Exit, worst_exit
 from harness.judge.judge import judge as judge_record
 from harness.judge.record import load_record
-from harness.report.folders import run_folders
+from harness.report.folders import missing_runs, run_folders
 from harness.report.result import RunResult
 from harness.report.terminal import print_results, results_console
 
@@ -35,5 +36,8 @@ def judge(runs: tuple[Path, ...], outputs: Outputs, verbose: bool) -> int:
         results.append(RunResult.of(record, judge_record(record), seconds=0.0))
     if not outputs.use_stdout:
         print_results(results_console(), results, verbose)
-    outputs.write(results)
-    return int(worst_exit([result.exit for result in results]))
+    missing = missing_runs(runs)
+    outputs.write(results, missing)
+    for one in missing:
+        progress.note(f"{one.scenario} on {one.column} was not run: {one.why}")
+    return int(worst_exit([*(result.exit for result in results), *(Exit.NOT_EXERCISED for _ in missing)]))

@@ -16,7 +16,7 @@ from harness.judge.verdict import Judgement
 from harness.output import STDOUT, require_writable, write_output
 from harness.report.batch import Batch
 from harness.report.chrome_trace import TRACE, chrome_trace
-from harness.report.folders import run_folders
+from harness.report.folders import missing_runs, run_folders
 from harness.report.formats import FORMATS
 from harness.report.html import INDEX, REPORT, index_page, run_page
 from harness.report.result import RunResult
@@ -87,7 +87,11 @@ def report(paths: tuple[Path, ...], name: str, output: str | None) -> int:
         _write_all(folders, name, output, paths)
     else:
         runs = [_judged(folder) for folder in folders]
-        text = _text(runs) if name == _TEXT else FORMATS[name].render(Batch([run.result for run in runs]))
+        text = (
+            _text(runs)
+            if name == _TEXT
+            else FORMATS[name].render(Batch([run.result for run in runs], missing_runs(paths)))
+        )
         write_output(output or STDOUT, text)
     return 0
 
@@ -124,6 +128,6 @@ def _write_all(folders: Sequence[Path], name: str, output: str | None, paths: Se
         raise UsageError("these runs have no folder in common to put their index into", hint="-o FILE says where")
     index = Path(output) if output is not None else index
     results = [_write(folder, name).result for folder in folders]
-    write_output(str(index), index_page(results, index.parent))
+    write_output(str(index), index_page(results, index.parent, missing_runs(paths)))
     if output is None:
         click.echo(index)

@@ -160,16 +160,17 @@ def run(
             console = results_console()
             print_results(console, [run for group in groups for run in group.samples], verbose)
             print_disagreements(console, groups)
-        outputs.write(ordered, _not_run(jobs, results, why))
-        if len(ordered) > 1:
-            _index(ordered)
+        missing = _not_run(jobs, results, why)
+        outputs.write(ordered, missing)
+        if results and len(jobs) > 1:
+            _index(ordered, missing)
     return int(worst_exit([group.exit for group in groups]))
 
 
-def _index(results: Sequence[RunResult]) -> None:
+def _index(results: Sequence[RunResult], missing: Sequence[NotRun]) -> None:
     """Writes the index of a batch. That it cannot be written is no verdict, and hides none."""
     try:
-        progress.note(f"the index of these runs: {write_batch(results)}")
+        progress.note(f"the index of these runs: {write_batch(results, missing)}")
     except HarnessError as error:
         progress.note(f"there is no index of these runs: {error}")
 

@@ -12,7 +12,7 @@ from harness.errors import HostFault, UsageError
 from harness.output import write_output
 from harness.paths import runs_dir
 from harness.report.html import INDEX, index_page
-from harness.report.result import RunResult
+from harness.report.result import NotRun, RunResult
 
 RUN = "run.json"
 BATCH = "batch.json"
@@ -52,7 +52,18 @@ def _runs_of(path: Path) -> Sequence[Path]:
     return runs
 
 
+def missing_runs(paths: Iterable[Path]) -> list[NotRun]:
+    """The runs that batches among `paths` did not come to. Raises UsageError for what is no list of a batch."""
+    return [
+        missing for path in paths if (path / BATCH).is_file() and not is_run(path) for missing in _read_batch(path)[1]
+    ]
+
+
 def _batch(path: Path) -> list[Path]:
+    return _read_batch(path)[0]
+
+
+def _read_batch(path: Path) -> tuple[list[Path], list[NotRun]]:
     file = path / BATCH
     try:
         batch = json.loads(file.read_text())
@@ -60,13 +71,15 @@ def _batch(path: Path) -> list[Path]:
             raise UsageError(
                 f"{file} has another format", expected=f"format {BATCH_FORMAT}", found=f"format {batch['format']}"
             )
-        return [path / run for run in batch["runs"]]
+        return [path / run for run in batch["runs"]], [NotRun.from_json(one) for one in batch.get("not_run", ())]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} is not the list of a batch: {error}") from error
 
 
-def write_batch(results: Sequence[RunResult]) -> Path:
+def write_batch(results: Sequence[RunResult], not_run: Sequence[NotRun] = ()) -> Path:
     """Makes the folder of a batch beside those of its runs, with its list and its index; returns the index.
+
+    `not_run` is what it ended before: who reads the list later must not take the rest for all of it.
 
     Raises HostFault when it cannot be made.
     """
@@ -80,7 +93,8 @@ def write_batch(results: Sequence[RunResult]) -> Path:
         except OSError as error:
             raise HostFault(f"cannot make {folder}: {error.strerror}") from error
         runs = [os.path.relpath(result.folder, folder.absolute()) for result in results]
-        write_output(str(folder / BATCH), json.dumps({"format": BATCH_FORMAT, "runs": runs}, indent=2) + "\n")
-        write_output(str(folder / INDEX), index_page(results, folder))
+        batch = {"format": BATCH_FORMAT, "runs": runs, "not_run": [missing.to_json() for missing in not_run]}
+        write_output(str(folder / BATCH), json.dumps(batch, indent=2) + "\n")
+        write_output(str(folder / INDEX), index_page(results, folder, not_run))
         return folder / INDEX
     raise HostFault(f"{runs_dir()} is full of batches named {name}")

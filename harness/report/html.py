@@ -22,14 +22,14 @@ from markupsafe import Markup, escape
 
 from harness import progress
 from harness.judge.record import RunRecord
-from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement
+from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdict
 from harness.observe.splats import find_splats
 from harness.output import write_output
 from harness.probes.event import Event
 from harness.report import reproduce, words
 from harness.report.drawing import GUTTER, WIDTH, draw
 from harness.report.lanes import brief, describe, task_of
-from harness.report.result import RunResult
+from harness.report.result import NotRun, RunResult
 from harness.report.thinning import Shown, shown
 from harness.report.timeline import Band, LogLine, Span, Timeline, timeline
 
@@ -202,8 +202,9 @@ def write_report(record: RunRecord, judgement: Judgement, seconds: float) -> Non
         progress.note(f"{REPORT} could not be made, which is a bug of the harness: {error!r}")
 
 
-def index_page(results: Sequence[RunResult], folder: Path) -> str:
-    """The index of a batch, as HTML that stands in `folder`: the verdicts, each with a link to its run's report."""
+def index_page(results: Sequence[RunResult], folder: Path, not_run: Sequence[NotRun] = ()) -> str:
+    """The index of a batch, as HTML that stands in `folder`: the verdicts, each with a link to its run's report, and
+    what the batch did not come to."""
     columns = list(dict.fromkeys(result.column for result in results))
     table: dict[tuple[str, str], dict[str, list[tuple[RunResult, ClaimVerdict]]]] = {}
     for result in results:
@@ -215,8 +216,9 @@ def index_page(results: Sequence[RunResult], folder: Path) -> str:
         _environment()
         .get_template("index.html.j2")
         .render(
-            headline=words.tally(claims),
-            verdict=words.worst(claims),
+            headline=words.tally(claims) + (f"; {len(not_run)} not run" if not_run else ""),
+            verdict=Verdict.HARNESS_FAULT if not_run else words.worst(claims),
+            not_run=not_run,
             results=results,
             columns=columns,
             table=table,

@@ -99,6 +99,14 @@ class NotRun:
         """The column of a table that the run would have filled."""
         return f"{self.kernel} {self.engine}"
 
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "claims": [use.model_dump(mode="json") for use in self.claims]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> NotRun:
+        """The inverse of `to_json`. Raises ValueError, TypeError, KeyError."""
+        return cls(**{**data, "claims": tuple(ClaimUse.model_validate(use) for use in data["claims"])})
+
 
 def _claim(claim: ClaimVerdict) -> ClaimDocument:
     return {

@@ -48,16 +48,22 @@ def headline(judgement: Judgement) -> str:
         )
     else:
         text = f"{counts[verdict]} of {len(claims)} claims {verdict.value}"
-    unusual = [claim for claim in claims if claim.verdict is not Verdict.CONFIRMED]
-    return f"{text}, as declared" if unusual and all(claim.as_declared for claim in claims) else text
+    return f"{text}, {as_declared}" if (as_declared := _as_declared(claims)) else text
 
 
 def tally(claims: Sequence[ClaimVerdict]) -> str:
     """The verdicts of many runs, counted: `2 violated, 5 confirmed`."""
     counts = Counter(claim.verdict for claim in claims)
     text = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in _WORST_FIRST if counts[verdict])
+    return f"{text}: {as_declared}" if (as_declared := _as_declared(claims)) else text or "No verdicts"
+
+
+def _as_declared(claims: Sequence[ClaimVerdict]) -> str:
+    """How verdicts stand to what scenarios declare: "" where that goes without saying."""
+    if any(claim.verdict is Verdict.CONFIRMED and not claim.as_declared for claim in claims):
+        return "not as declared"  # all may be green, and the exit status is 1
     unusual = any(claim.verdict is not Verdict.CONFIRMED for claim in claims)
-    return f"{text}: as declared" if unusual and all(claim.as_declared for claim in claims) else text or "No verdicts"
+    return "as declared" if unusual and all(claim.as_declared for claim in claims) else ""
 
 
 def explanation(record: RunRecord, judgement: Judgement) -> list[str]:

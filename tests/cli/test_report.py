@@ -10,7 +10,11 @@ from click.testing import CliRunner, Result
 
 from harness.cli import cli
 from harness.errors import UsageError
-from tests.report.run_folders import CONFIRMED, VIOLATED, copied
+from harness.paths import runs_in
+from harness.report.folders import write_batch
+from harness.report.result import RunResult
+from tests.report.run_folders import CONFIRMED, VIOLATED, copied, judged
+from tests.report.runs import not_run
 
 
 @pytest.fixture
@@ -63,6 +67,14 @@ def test_text_and_the_formats_of_others_go_to_stdout_or_into_one_file(runs: Path
     assert report(runs, "--format", "junit").output.startswith("<?xml")
     report(runs, "--format", "ktap", "-o", tmp_path / "all.ktap")
     assert (tmp_path / "all.ktap").read_text().startswith("KTAP version 1\n1..2")
+
+
+def test_an_interrupted_batch_is_not_green(runs: Path) -> None:
+    with runs_in(runs):
+        batch = write_batch([RunResult.of(*judged(runs / "a"), 1.0)], [not_run()]).parent
+    assert 'errors="1"' in report(batch, "--format", "junit").output
+    assert CliRunner().invoke(cli, ["judge", str(runs / "a")], standalone_mode=False).return_value == 0
+    assert CliRunner().invoke(cli, ["judge", str(batch)], standalone_mode=False).return_value == 4
 
 
 def test_wrong_input_is_said_before_anything_is_written(runs: Path, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from harness.errors import HostFault, UsageError
 from harness.paths import runs_in
-from harness.report.folders import BATCH, run_folders, write_batch
+from harness.report.folders import BATCH, missing_runs, run_folders, write_batch
 from harness.report.result import RunResult
+from tests.report import runs as runs_to_report
 from tests.report.run_folders import CONFIRMED, VIOLATED, copied, judged
 
 
@@ -32,6 +33,17 @@ def test_a_batch_stands_for_its_runs_in_their_order(runs: Path) -> None:
     assert index.name == "index.html" and index.parent.parent == runs
     assert [folder.resolve() for folder in run_folders([index.parent])] == [runs / "b-run", runs / "a-run"]
     assert "../b-run/report.html#claim-" in index.read_text()
+
+
+def test_what_a_batch_ended_before_is_no_less_of_it(runs: Path) -> None:
+    missing = runs_to_report.not_run()
+    with runs_in(runs):
+        index = write_batch([RunResult.of(*judged(runs / "a-run"), 1.0)], [missing])
+    assert missing_runs([index.parent, runs / "a-run"]) == [missing]
+    page = index.read_text()
+    assert "; 1 not run</h1>" in page and "not run: the batch was interrupted" in page
+    assert '<header class="top harness_fault">' in page, "not green"
+    assert missing_runs([batch(runs).parent]) == []
 
 
 def test_batches_of_one_second_have_folders_of_their_own(runs: Path) -> None:

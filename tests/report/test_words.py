@@ -30,7 +30,7 @@ def judgement(*verdicts: Verdict, known: VerdictName | None = None) -> Judgement
         ([C], None, "Confirmed"),
         ([V], None, "Violated"),
         ([V], "violated", "Violated, as declared"),
-        ([C], "violated", "Confirmed"),
+        ([C], "violated", "Confirmed, not as declared"),
         ([C, C], None, "Both claims confirmed"),
         ([C, C, C], None, "All 3 claims confirmed"),
         ([C, V, C], None, "1 of 3 claims violated"),
@@ -51,6 +51,7 @@ def test_many_verdicts_are_counted_the_worst_first() -> None:
         tally([*judgement(V, known="violated").claims, *judgement(C).claims])
         == "1 violated, 1 confirmed: as declared"
     )
+    assert tally(judgement(C, known="violated").claims) == "1 confirmed: not as declared"
     assert tally(judgement(C).claims) == "1 confirmed" and tally([]) == "No verdicts"
 
 
