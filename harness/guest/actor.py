@@ -17,8 +17,9 @@ from harness.deadline import Deadline
 from harness.guest.actions import KEXEC_JUMPS, Result, command, result_of
 from harness.guest.outcome import Outcome
 from harness.guest.session import Session, mark_script, pinned
-from harness.guest.ssh import Background, CommandResult
+from harness.guest.ssh import Background, CommandResult, ConnectionLost
 from harness.machine.state import State
+from harness.observe.console_log import kmsg_mark
 from harness.scenario.steps import GuestStep, Kexec, Poweroff, Reboot, Step
 
 # What an actor of these kinds does to the machine is no surprise, and is its success.
@@ -78,7 +79,24 @@ class Actor:
         self.expect_end()
         progress.detail(f"guest# {command(self.step, self.session)} &")
         self.background.send("go\n", deadline)
-        self.background.wait_line(_BEGUN, deadline)
+        self._await_begin(self.background, deadline)
+
+    def _await_begin(self, background: Background, deadline: Deadline) -> None:
+        """By its word or, where it takes the network or the machine away at once, by its mark on the console."""
+        mark = re.escape(kmsg_mark("begin", self.step.id))
+
+        def look() -> bool | None:
+            try:
+                ended = background.poll(deadline) is not None
+            except ConnectionLost:
+                ended = True
+            if _BEGUN in background.stdout or self.session.machine.console.find(mark, self._since):
+                return True
+            if ended:
+                background.wait_line(_BEGUN, deadline)  # raises why it never came
+            return None
+
+        self.session.machine.watch(look, deadline)
 
     def expect_end(self) -> None:
         """What it will do to the machine is no fault."""
