@@ -102,8 +102,10 @@ class Missed:
 
         It may sleep by another task: a kworker, which is nobody's; who waits for one says nothing.
         """
-        own = self.sleeping.get(self.point.rpartition("-")[0], "")
-        return "" if self.why != "asleep" else self.sleeping.get("", "") or ("" if _FOR_WORKER in own else own)
+        if self.why != "asleep":
+            return ""
+        own, nobodys = self.sleeping.get(self.point.rpartition("-")[0], ""), self.sleeping.get("", "")
+        return nobodys or ("" if _FOR_WORKER in own else own)
 
 
 def ran(schedule: Schedule, result: RunResult, aims: Sequence[str], segments: Mapping[str, int]) -> Ran:

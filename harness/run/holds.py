@@ -37,7 +37,7 @@ class MissedHold(NotExercised):
     """Nobody came to a point.
 
     `why`: its actor came to its end (exited) or to another of its points (elsewhere), or the machine came to its end
-    (ended); an actor slept uninterruptibly until everybody was let go (asleep); none of these (running). `detail` is
+    (ended); somebody slept uninterruptibly until everybody was let go (asleep); none of these (running). `detail` is
     the actor's outcome or that other point. `sleeping` says where each actor sleeps, and under "" where tasks that
     are no actor's do: somebody whose worker is held sleeps as well, and keeps nobody from the point.
     """

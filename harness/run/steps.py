@@ -264,11 +264,11 @@ class Steps:
     def _missed(self, step: Hold, late: DeadlineExceeded) -> HarnessError:
         """The exception for a point that nobody came to in time; StepHung where an actor stays in the kernel.
 
-        An actor that sleeps waits for one that is held, or for ever: everybody is let go to find out.
+        Who sleeps waits for one that is held, or for ever: everybody is let go to find out.
         """
         what = f"nobody came to point {step.point!r} within {step.seconds:g} s"
         sleeping, evidence = self._sleeping(), self._whereabouts()
-        if not sleeping.keys() & self.actors.keys():
+        if not sleeping:
             return MissedHold(step.point, "running", what, evidence=evidence)
         error = held_or_hung(step.id, self.session, late, self.holds.describe(), self._let_go)
         if isinstance(error, StepHung):
