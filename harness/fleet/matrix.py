@@ -6,6 +6,7 @@ Read as scenarios are: every fault has its line, and all of them are told before
 from __future__ import annotations
 
 import fnmatch
+import glob
 import os
 from functools import cached_property
 from pathlib import Path
@@ -114,8 +115,12 @@ class Matrix(_Frozen):
         return {entry.label: entry.source(self.folder) for entry in self.kernels}
 
     def scenario_paths(self, pattern: str) -> list[Path]:
-        """The scenario files that a glob means, or those in a folder; the list of claims is none."""
-        found = self.folder.glob(pattern) if not Path(pattern).is_absolute() else Path("/").glob(pattern[1:])
+        """The scenario files that a glob means, or those in a folder; the list of claims is none.
+
+        Raises RuntimeError for the home of a user that there is not.
+        """
+        wanted = str(self.folder / Path(pattern).expanduser())
+        found = map(Path, glob.glob(wanted, recursive=True))  # noqa: PTH207 -- Path.glob takes no absolute pattern
         files = [file for path in found for file in (path.rglob("*.yaml") if path.is_dir() else [path])]
         return sorted(file for file in files if file.name != REFERENCE_CLAIMS.name)
 
@@ -142,6 +147,8 @@ def load_matrix(path: Path) -> Matrix:
     faults = Faults(document)
     if not isinstance(document.data, dict):
         raise document.error((), "a matrix is a mapping with kernels and scenarios")
+    if "document" in document.data:
+        raise document.error(("document",), "unknown key 'document'", closest("document", Matrix.model_fields))
     data = {**document.data, "document": document}
     if isinstance(data.get("kernels"), list):
         data["kernels"] = [_entry(item) for item in data["kernels"]]
@@ -172,10 +179,13 @@ def _check_kernels(matrix: Matrix, faults: Faults) -> None:
 
 
 def _check_scenarios(matrix: Matrix, faults: Faults) -> None:
+    hint = "a path or glob such as scenarios/**/*.yaml, from the folder of this file"
     for index, pattern in enumerate(matrix.scenarios):
-        if not matrix.scenario_paths(pattern):
-            hint = "a path or glob such as scenarios/**/*.yaml, from the folder of this file"
-            faults.add(("scenarios", index), f"no scenario is meant by {pattern!r} in {matrix.folder}", hint)
+        try:
+            if not matrix.scenario_paths(pattern):
+                faults.add(("scenarios", index), f"no scenario is meant by {pattern!r} in {matrix.folder}", hint)
+        except RuntimeError as error:
+            faults.add(("scenarios", index), f"{pattern!r}: {error}", hint)
 
 
 def _check_engines(matrix: Matrix, faults: Faults) -> None:

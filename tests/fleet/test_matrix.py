@@ -47,6 +47,10 @@ def choose(name: str, machine: MachineSection) -> Engine:
         (f"scenarios: [{GREEN}]\nkernels:\n  - {{kernel: debian:6.12, patches: [x.mbox]}}\n", 3, "cannot be read"),
         (f"scenarios: [{GREEN}]\nkernels:\n  - {{kernal: debian:6.12}}\n", 3, "unknown key"),
         (f"scenarios: [{GREEN}]\nkernels:\n  - debian:6.12\n  - debian:6.12\n", 4, "stands here twice"),
+        ("kernels: [debian:6.12]\nscenarios:\n  - 'a**b'\n", 3, "no scenario is meant"),
+        ("kernels: [debian:6.12]\nscenarios: [~nobody-of-that-name/x.yaml]\n", 2, "home"),
+        ("kernels: [debian:6.12]\nscenarios: x.yaml\n", 2, "valid list"),
+        (HEAD + "document: {}\n", 3, "unknown key 'document'"),
         ("kernels: [debian:6.12]\nscenarios:\n  - nowhere/*.yaml\n", 3, "no scenario is meant by 'nowhere/*.yaml'"),
     ],
 )
