@@ -60,6 +60,13 @@ def test_what_is_broken_has_the_claim_and_what_the_run_is_accused_of_has_none(tm
     assert Breach("", "Oops: … at …") in found.kinds
 
 
+def test_who_was_warned_does_not_make_two_warnings_two() -> None:
+    text = "WARNING: CPU: {} PID: {} at arch/x86/kernel/apic/ipi.c:70"
+    breaches = [Breach("", text.format(*who)) for who in ((1, 18), (2, 9))]
+    (one,), (other,) = (Ran(SCHEDULE, "broken", 1.0, "/r", 6, "", (breach,)).kinds for breach in breaches)
+    assert one == other and "ipi.c:70" in one.text
+
+
 @pytest.mark.parametrize(
     ("why", "point", "detail", "how", "begun", "position"),
     [
