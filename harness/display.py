@@ -19,6 +19,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from harness.visible import VisibleConsole
+
 HERE = ""  # the lane of this process
 
 # In a log, what is part of something else has a line only if it took this long: a fetch, a build.
@@ -113,7 +115,7 @@ class Display:
 
     def __init__(self, console: Console | None = None) -> None:
         # stderr, so that stdout stays a clean table or JSON document.
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or VisibleConsole(stderr=True, highlight=False)
         self._board = Board()
         self._live: Live | None = None
         self._lock = threading.RLock()

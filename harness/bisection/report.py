@@ -16,6 +16,7 @@ from harness.judge.judge import judge
 from harness.judge.record import load_record
 from harness.report.result import RunResult
 from harness.report.terminal import evidence
+from harness.visible import VisibleConsole
 
 BISECTION_FORMAT = 1
 SUMMARY = "summary.txt"
@@ -43,7 +44,7 @@ def write_summary(bisection: Bisection, found: Found) -> Path:
     """The same as plain text in the bisection's folder."""
     path = bisection.folder / SUMMARY
     with path.open("w") as file:
-        print_bisection(Console(file=file, width=_WIDTH), bisection, found)
+        print_bisection(VisibleConsole(file=file, width=_WIDTH), bisection, found)
     return path
 
 

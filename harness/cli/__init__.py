@@ -11,6 +11,7 @@ import click
 from harness import progress
 from harness.display import Level
 from harness.errors import Exit, HarnessError
+from harness.visible import visible
 
 _EXITS = """
 \b
@@ -81,7 +82,7 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {visible(str(error))}", file=sys.stderr)
         code = int(error.exit)
     except click.ClickException as error:
         error.show()

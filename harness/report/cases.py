@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -134,19 +133,3 @@ def message_of(result: RunResult, claim: ClaimVerdict) -> str:
 
 def _first_line(text: str) -> str:
     return text.partition("\n")[0].strip()
-
-
-def visible(text: str, harmful: Sequence[str] = ()) -> str:
-    """Control characters (but tab and newline), halves of surrogate pairs and `harmful` ones as escapes: \\x1b."""
-    return "".join(_escape(char) if char in harmful or not _legal(char) else char for char in text)
-
-
-def _legal(char: str) -> bool:
-    """Whether XML 1.0 admits it (section 2.2), and a terminal stays as it is."""
-    code = ord(char)
-    return char in "\t\n" or 0x20 <= code < 0x7F or 0xA0 <= code < 0xD800 or 0xE000 <= code < 0xFFFE or code > 0xFFFF
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -6,7 +6,8 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 from junitparser.junitparser import FinalResult
 
 from harness.report.batch import Batch
-from harness.report.cases import Case, Status, Suite, suites, visible
+from harness.report.cases import Case, Status, Suite, suites
+from harness.visible import visible
 
 _KINDS: dict[Status, type[FinalResult]] = {
     Status.FAIL: Failure,

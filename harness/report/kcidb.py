@@ -16,11 +16,12 @@ from harness.errors import UsageError
 from harness.guest.outcome import STEPS_LOG
 from harness.judge.verdict import ClaimVerdict, Verdict
 from harness.report.batch import Batch
-from harness.report.cases import Status, message_of, started_at, status_of, visible
+from harness.report.cases import Status, message_of, started_at, status_of
 from harness.report.folders import RUN
 from harness.report.result import NotRun, RunResult
 from harness.report.terminal import plain_evidence
 from harness.scenario.model import ClaimUse
+from harness.visible import visible
 
 Object = dict[str, Any]
 Part = tuple[str, Object]  # the list that it belongs into, and the object

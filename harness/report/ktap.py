@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from harness.report.batch import Batch
-from harness.report.cases import Case, Status, Suite, suites, visible
+from harness.report.cases import Case, Status, Suite, suites
+from harness.visible import visible
 
 _RESULTS = {
     Status.PASS: ("ok", ""),

@@ -13,6 +13,7 @@ from harness.judge.verdict import ClaimVerdict, Finding, Found, Verdict
 from harness.report.lanes import lanes
 from harness.report.result import RunResult
 from harness.scenario.expectations import Order
+from harness.visible import VisibleConsole
 
 STYLES = {
     Verdict.CONFIRMED: "green",
@@ -28,8 +29,8 @@ _PLAIN_WIDTH = 120  # of a file or a CI log, which have no width of their own
 
 def results_console() -> Console:
     """The console for results: stdout, as wide as the terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
+    console = VisibleConsole()
+    return console if console.is_terminal else VisibleConsole(width=_PLAIN_WIDTH)
 
 
 def verdict_table(results: Sequence[RunResult]) -> Table:
@@ -72,7 +73,9 @@ def print_results(console: Console, results: Sequence[RunResult], verbose: bool 
         if result.fault:
             console.print(f"[magenta]{escape(result.fault)}[/]")
     for result in results:
-        console.print(f"[dim]{escape(result.title)}: {result.seconds:.1f} s, {result.folder}[/]", soft_wrap=True)
+        console.print(
+            f"[dim]{escape(result.title)}: {result.seconds:.1f} s, {escape(str(result.folder))}[/]", soft_wrap=True
+        )
 
 
 def print_meanings(console: Console, results: Sequence[RunResult]) -> None:

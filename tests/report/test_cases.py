@@ -8,8 +8,9 @@ import pytest
 
 from harness.errors import Exit
 from harness.report.batch import Batch
-from harness.report.cases import Status, suites, visible
+from harness.report.cases import Status, suites
 from harness.report.result import RunResult
+from harness.visible import visible
 from tests.report import runs
 
 
