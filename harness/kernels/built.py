@@ -20,7 +20,7 @@ from harness.deadline import Deadline
 from harness.errors import DoesNotBuild, UsageError
 from harness.kernels import kconfig, patches
 from harness.kernels.kconfig import Fragment
-from harness.kernels.modules import compiler_errors
+from harness.kernels.modules import does_not_compile
 from harness.kernels.own_modules import OwnModule
 from harness.kernels.source import Recipe, Source
 from harness.kernels.store import Parts
@@ -220,7 +220,7 @@ class _Build:
             with progress.task(f"compile {self._spec}"):
                 self._make([*_PARALLEL, *targets], deadline)
         except process.ProcessFailed as error:
-            raise DoesNotBuild(f"{self._spec} does not compile", evidence=compiler_errors(error.output)) from error
+            raise does_not_compile(f"{self._spec} does not compile", error) from error
 
     def compile_own(self, module: OwnModule, deadline: Deadline) -> None:
         """Compiles `module` in a copy, since kbuild writes beside the sources and those are the project's."""

@@ -67,7 +67,21 @@ class Series:
 
 
 def read_series(origin: Path) -> Series:
-    """The series in the file `origin`. Raises UsageError when there is none, or several, or it is not whole."""
+    """The series in the file `origin`. Raises UsageError when there is none, or several, or it is not whole, or it
+    touches what is not in the kernel's tree."""
+    series = _read(origin)
+    for mail in series.mails:
+        # patch(1) refuses them by itself, but it is not the only one who goes by these names.
+        if outside := [name for name in mail.patch.files if name.startswith("/") or ".." in name.split("/")]:
+            raise UsageError(
+                f"{mail.patch} touches a file outside of the kernel's tree",
+                expected="paths such as a/virt/kvm/kvm_main.c",
+                found=outside[0],
+            )
+    return series
+
+
+def _read(origin: Path) -> Series:
     try:
         raw = origin.read_bytes()
     except OSError as error:

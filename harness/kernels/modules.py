@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -225,10 +226,8 @@ class _Workshop:
         except process.ProcessFailed as error:
             if not changes:
                 raise
-            raise DoesNotBuild(
-                f"the KVM modules of {self._spec} do not compile with {', '.join(map(str, changes))}",
-                evidence=compiler_errors(error.output),
-            ) from error
+            what = f"the KVM modules of {self._spec} do not compile with {', '.join(map(str, changes))}"
+            raise does_not_compile(what, error) from error
 
     def _make(self, folder: Path, toolchain: Toolchain, deadline: Deadline) -> None:
         """Compiles the modules whose Kbuild file is in `folder`."""
@@ -287,6 +286,24 @@ def outside_of_modules(files: Iterable[str]) -> list[str]:
 
 def _below(name: str, folders: Sequence[str]) -> bool:
     return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
+
+
+# What gcc, clang, ld and make say when the host kills one of them for want of memory, and anybody without room. make
+# itself has one exit status for everything.
+_HOST_S = re.compile(
+    r"Killed signal terminated program|unable to execute command: Killed|signal 9 \[Killed\]"
+    r"|^make.*\*\*\* .* Killed$|No space left on device|Cannot allocate memory",
+    re.MULTILINE,
+)
+
+
+def does_not_compile(what: str, error: process.ProcessFailed) -> DoesNotBuild | HostFault:
+    """The exception for a make that failed: the source's fault, unless the host had no memory or no room for it."""
+    told = _HOST_S.search(error.output)
+    if told is None and error.returncode > 0:
+        return DoesNotBuild(what, evidence=compiler_errors(error.output))
+    found = told[0] if told else f"make: signal {-error.returncode}"
+    return HostFault(f"the host failed where {what}", found=found, evidence=error.evidence)
 
 
 def compiler_errors(output: str) -> str:

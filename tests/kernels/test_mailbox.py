@@ -54,6 +54,12 @@ def test_patches_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert (found.title, found.notes) == ("KVM: both", ())
 
 
+@pytest.mark.parametrize("path", ["arch/x86/kvm/../../../../outside.c", "/etc/passwd", "../x.c"])
+def test_a_patch_that_leaves_the_tree_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(UsageError, match="outside of the kernel's tree"):
+        series(tmp_path, mail("[PATCH] KVM: a", "a").replace("virt/kvm/kvm_main.c", path))
+
+
 def test_replies_and_what_they_propose_are_left_out(tmp_path: Path) -> None:
     found = series(
         tmp_path,

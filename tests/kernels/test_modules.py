@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import UsageError
+from harness.errors import DoesNotBuild, HostFault, UsageError
 from harness.kernels import BuildOptions, Kernel, resolve, with_own_modules
-from harness.kernels.modules import compiler_errors
+from harness.kernels.modules import compiler_errors, does_not_compile
 from harness.kernels.own_modules import OWN_MODULES
+from harness.process import ProcessFailed
 
 # A line that every kernel since 4.20 has, in a function that all of kvm_amd's life goes through.
 _LOUD = """\
@@ -29,6 +30,25 @@ def test_errors_are_picked_out_of_a_parallel_build() -> None:
     output = "  CC a.o\na.c:3:5: error: no such thing\n    3 | thing\n      | ^\n  CC b.o\n" + "make: ***\n" * 50
     assert compiler_errors(output) == "a.c:3:5: error: no such thing\n    3 | thing\n      | ^"
     assert compiler_errors("only\nwords") == "only\nwords"
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "blamed"),
+    [
+        ("a.c:3:5: error: no such thing\nmake[3]: *** [a.o] Error 1\n", 2, DoesNotBuild),
+        ("a.c:3:5: error: 'Killed' undeclared\nmake[3]: *** [a.o] Error 1\n", 2, DoesNotBuild),
+        ("gcc: fatal error: Killed signal terminated program cc1\nmake[3]: *** [a.o] Error 1\n", 2, HostFault),
+        ("collect2: fatal error: ld terminated with signal 9 [Killed]\n", 2, HostFault),
+        ("make[3]: *** [scripts/Makefile.build:229: a.o] Killed\n", 2, HostFault),
+        ("/tmp/ccAbc.s: Assembler messages:\nFatal error: can't close a.o: No space left on device\n", 2, HostFault),
+        ("", -9, HostFault),
+    ],
+)
+def test_a_compiler_that_the_host_killed_is_not_the_source_s_fault(
+    output: str, status: int, blamed: type[Exception]
+) -> None:
+    error = does_not_compile("x does not compile", ProcessFailed(["make"], status, output))
+    assert type(error) is blamed
 
 
 @pytest.fixture(scope="module")
