@@ -41,15 +41,18 @@ def verdict_table(results: Sequence[RunResult]) -> Table:
     table.add_column("claim", no_wrap=True)  # an id cut short cannot be looked up
     for column in columns:
         table.add_column(escape(column))
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[tuple[str, str], dict[str, list[str]]] = {}  # several in a cell: its runs differ
     for result in results:
         for claim in result.judgement.claims:
             key = (result.scenario, claim.use.claim.id)
-            rows.setdefault(key, {})[result.column] = _cell(claim)
+            cell = rows.setdefault(key, {}).setdefault(result.column, [])
+            cell += [text for text in [_cell(claim)] if text not in cell]
     previous = ""
     for (scenario, claim_id), cells in rows.items():
         table.add_row(
-            "" if scenario == previous else scenario, claim_id, *(cells.get(column, "") for column in columns)
+            "" if scenario == previous else scenario,
+            claim_id,
+            *("\n".join(cells.get(column, ())) for column in columns),
         )
         previous = scenario
     return table

@@ -52,6 +52,13 @@ def test_a_verdict_is_put_into_words_only_where_it_is_the_declared_one() -> None
         assert ("all is well" in printed(dataclasses.replace(run, scenario=scenario))) is shown
 
 
+def test_runs_of_one_cell_that_differ_are_all_in_the_table() -> None:
+    good = record(ORDER, [event(10, 0, "on"), event(11, 1, "on"), event(15, 0, "late")])
+    bad = record(ORDER, [event(10, 0, "on"), event(15, 0, "late"), event(16, 1, "on")])
+    table = printed(bad, good, good).partition("└")[0]
+    assert (table.count("violated"), table.count("confirmed")) == (1, 1)
+
+
 def test_brackets_of_the_kernel_are_no_markup() -> None:
     events = [event(10, 0, "on"), event(15, 0, "late", state="[/bold] [red]x"), event(16, 1, "on")]
     assert "→ late state=[/bold] [red]x" in printed(record(ORDER, events))
