@@ -256,9 +256,11 @@ class _Lines:
 def _status(now: Sighting, before: Sequence[Sighting]) -> Status:
     if not before:
         return Status.NEW
+    # A night on which the harness failed saw nothing: what broke since the one before it is news.
+    last = next((one for one in reversed(before) if one.verdicts != [Verdict.HARNESS_FAULT]), before[-1])
     if now.green:
-        return Status.SAME if before[-1].green else Status.FIXED
-    return Status.BROKE if before[-1].green else Status.STILL
+        return Status.SAME if last.green else Status.FIXED
+    return Status.BROKE if last.green else Status.STILL
 
 
 def _vanished(

@@ -95,6 +95,14 @@ def test_what_broke_is_told_with_the_last_green_night_and_what_came_since(nights
     assert only(summary(nights, 2)) == (Status.BROKE, 1, "6.12.90-1 → 6.12.95-1"), "an old night says what it said"
 
 
+def test_a_night_of_faults_hides_no_breakage(nights: Nights) -> None:
+    night(nights, [attempt(1, GREEN)], revision="1")
+    fault = summary(nights, night(nights, [attempt(1, FAULT)], revision="2"))
+    assert only(fault)[:2] == (Status.BROKE, 1)
+    assert only(summary(nights, night(nights, [attempt(1, RED)], revision="3")))[:2] == (Status.BROKE, 1)
+    assert only(summary(nights, night(nights, [attempt(1, FAULT)], revision="4")))[:2] == (Status.STILL, 1)
+
+
 def test_a_known_violation_is_green_and_its_absence_is_not(nights: Nights) -> None:
     night(nights, [attempt(1, RED, known="violated")])
     found = summary(nights, night(nights, [attempt(1, GREEN, known="violated")], revision="2"))
