@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+from pathlib import Path
 from typing import Literal, get_args
 
 from harness import progress
@@ -11,6 +13,8 @@ from harness.errors import HarnessError
 from harness.judge.verdict import Verdict
 from harness.report.result import RunResult
 from harness.run.door import Door
+
+AFTERWARDS = "console-kept.log"
 
 PauseOn = Literal["end", "violated", "not-exercised", "fault"]
 PAUSES: tuple[PauseOn, ...] = get_args(PauseOn)
@@ -39,6 +43,17 @@ def inspect(door: Door, why: str) -> None:
         progress.note(line)
     with contextlib.suppress(KeyboardInterrupt), progress.task(f"kept for inspection: {door.name}"):
         door.keep(why)
+
+
+def set_apart(console: Path, size: int) -> None:
+    """Moves what the console said behind its first `size` bytes into a file of its own.
+
+    What somebody did to a guest that was kept is no part of the run: judged again, its oopses would be the kernel's.
+    """
+    said = console.read_bytes()[size:]
+    if said:
+        (console.parent / AFTERWARDS).write_bytes(said)
+        os.truncate(console, size)
 
 
 def _how_to_reach(door: Door, why: str) -> list[str]:

@@ -27,7 +27,7 @@ from harness.judge.judge import judge
 from harness.judge.record import RUN_FORMAT, load_record
 from harness.kernels.model import BuildOptions, Kernel
 from harness.machine.engine import Engine
-from harness.machine.snapshot import SnapshotBroken
+from harness.machine.snapshot import CONSOLE, SnapshotBroken
 from harness.machine.toolchain import Qemu
 from harness.observe import preemption
 from harness.observe.preemption import parse_preemption
@@ -50,7 +50,7 @@ from harness.run.events import EventLog
 from harness.run.guest_plan import guest_plan, kernel_for, lacking
 from harness.run.holders import Holders, HoldsChoice
 from harness.run.holds import Holds, MissedHold
-from harness.run.inspection import PauseOn, inspect, reason
+from harness.run.inspection import PauseOn, inspect, reason, set_apart
 from harness.run.narrator import narrated
 from harness.run.prelude import Prelude, Started
 from harness.run.requirements import (
@@ -112,15 +112,20 @@ def run_job(job: Job) -> RunResult:
     symbols = symbol_table(kernel, job.qemu)
     folder = RunFolder.create(job.scenario.name, job.label, job.engine.name)
     begin = time.monotonic()
-    with disk_full_is_a_host_fault(folder.path), contextlib.ExitStack() as staying:
+    console = folder.path / CONSOLE
+    end = contextlib.ExitStack  # what is afterwards comes when who was staying has gone
+    with disk_full_is_a_host_fault(folder.path), end() as afterwards, end() as staying:
         run = Run(job, kernel, probes, points, folder, symbols, staying)
         run.execute()
+        said = console.stat().st_size if console.exists() else 0
         record = load_record(folder.path)
         result = RunResult.of(record, judge(record), time.monotonic() - begin)
         folder.write_json("verdict.json", result.to_json())
         if job.prelude is None:  # of an exploration's hundreds of runs, nobody reads each
             write_report(record, result.judgement, result.seconds)
         if (why := reason(job.pause_on, result)) and run.door is not None:
+            if console.exists():  # QEMU may not have begun
+                afterwards.callback(set_apart, console, said)
             inspect(run.door, why)
     return result
 
@@ -356,7 +361,7 @@ class Run:
 
     def _collect(self) -> None:
         """Turns what both sources told into events.jsonl, and takes back what was armed in vain."""
-        console = self.folder.path / "console.log"
+        console = self.folder.path / CONSOLE
         failed = refused_at_load(console.read_text(errors="replace")) if console.exists() else set()
         streams = [self.folder.path / name for name in STREAMS if (self.folder.path / name).exists()]
         trace = parse_trace(line for stream in streams for line in stream.read_text(errors="replace").splitlines())

@@ -23,7 +23,7 @@ from harness.machine.toolchain import Qemu
 from harness.paths import doors_dir
 from harness.report.result import RunResult
 from harness.run.door import door_where_possible, open_door
-from harness.run.inspection import PauseOn, reason
+from harness.run.inspection import PauseOn, reason, set_apart
 from harness.scenario.model import Claim, ClaimUse
 from harness.visit import live_run, live_runs
 
@@ -42,6 +42,19 @@ def session(tmp_path: Path) -> Session:
     files = BootFiles(Path("/kernel"), Path("/initrd"))
     machine = Machine(MachineSpec(), by_name("tcg-svm", ""), Qemu(("qemu",), "11.1.3", "a test"), files, tmp_path)
     return Session(machine, machine.engine, Shell(machine, make_keys(tmp_path)))
+
+
+def test_what_a_visitor_does_is_no_part_of_the_run(tmp_path: Path) -> None:
+    """An oops by sysrq in a guest that was kept made `harness judge` call the run violated."""
+    console = tmp_path / "console.log"
+    console.write_text("the run\n")
+    set_apart(console, 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["console.log"]
+    with console.open("a") as file:
+        file.write("BUG: of somebody's\n")
+    set_apart(console, 8)
+    assert console.read_text() == "the run\n"
+    assert (tmp_path / "console-kept.log").read_text() == "BUG: of somebody's\n"
 
 
 def test_a_run_is_found_by_its_name_a_part_of_it_or_its_folder(session: Session) -> None:
