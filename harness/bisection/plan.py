@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.bisection.history import History
 from harness.errors import UsageError
 from harness.kernels import BuildOptions, with_patches
 from harness.kernels.modules import MODULE_SOURCES, outside_of_modules
+from harness.plan_file import PlanFile
 from harness.scenario.load import load_scenario
 from harness.scenario.model import Scenario
 
-PLAN = "plan.json"
 PATCHES = "patches"
-_FORMAT = 1
 _SHOWN = 5  # commits in a message
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(PlanFile):
     """What the command line said, with revisions as full object names and files as absolute paths."""
+
+    work = "a bisection"
 
     tree: str
     good: str
@@ -78,26 +77,6 @@ class Plan:
             return f"git:{self.tree}@{commit[:12]}", BuildOptions(config_fragments=self.fragments)
         options = with_patches(self.kernel, self._patch(commit, folder))
         return self.kernel, BuildOptions(options.patches, self.fragments, options.modules_only)
-
-    def save(self, folder: Path) -> None:
-        (folder / PLAN).write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=2) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> Plan:
-        """Raises UsageError when `folder` is none of a bisection."""
-        try:
-            data: dict[str, Any] = json.loads((folder / PLAN).read_text())
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{folder} is not the folder of a bisection: {error}") from error
-        if data.pop("format", None) != _FORMAT:
-            raise UsageError(f"{folder / PLAN} was written by another version of the harness")
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
-        }
-        try:
-            return cls(**fields)
-        except TypeError as error:
-            raise UsageError(f"{folder / PLAN} is not the plan of a bisection: {error}") from error
 
     @property
     def _modules_only(self) -> bool:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UsageError
 from harness.explore.activities import Activity, Cast, SyncPoint
 from harness.explore.points import Recording, parse_points
 from harness.explore.scenario import Points
-
-PLAN = "plan.json"
-_FORMAT = 1
+from harness.plan_file import PlanFile
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(PlanFile):
     """What the command line said. `kernel` as in `--kernel`, `points` as in `--points`; `engine` is one's name."""
+
+    work = "an exploration"
 
     activities: tuple[str, ...]
     kernel: str
@@ -54,22 +53,6 @@ class Plan:
         if strangers := sorted(given.keys() - set(cast.names)):
             raise UsageError(f"--points speaks of {strangers[0]}, which is not explored")
         return {name: given.get(name) or _points_of(cast, cast[name], version) for name in cast.names}
-
-    def save(self, folder: Path) -> None:
-        (folder / PLAN).write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=2) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> Plan:
-        """Raises UsageError when `folder` is none of an exploration."""
-        try:
-            data: dict[str, Any] = json.loads((folder / PLAN).read_text())
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{folder} is not the folder of an exploration: {error}") from error
-        if data.pop("format", None) != _FORMAT:
-            raise UsageError(f"{folder / PLAN} was written by another version of the harness")
-        lists = ("activities", "patches", "points")
-        fields: dict[str, Any] = {key: tuple(value) if key in lists else value for key, value in data.items()}
-        return cls(**fields)
 
 
 def _points_of(cast: Cast, activity: Activity, version: str) -> tuple[SyncPoint, ...]:
