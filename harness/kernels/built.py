@@ -17,10 +17,10 @@ from typing import ClassVar
 from harness import paths, process, progress
 from harness.cache import disk_full_is_a_host_fault, locked
 from harness.deadline import Deadline
-from harness.errors import DoesNotBuild, UsageError
+from harness.errors import UsageError
 from harness.kernels import kconfig, patches
 from harness.kernels.kconfig import Fragment
-from harness.kernels.modules import does_not_compile
+from harness.kernels.modules import make_failed
 from harness.kernels.own_modules import OwnModule
 from harness.kernels.source import Recipe, Source
 from harness.kernels.store import Parts
@@ -212,7 +212,7 @@ class _Build:
         try:
             self._make([target], deadline)
         except process.ProcessFailed as error:
-            raise DoesNotBuild(f"{self._spec} cannot be configured", evidence=process.tail(error.output)) from error
+            raise make_failed(f"{self._spec} cannot be configured", error) from error
 
     def compile(self, config: Mapping[str, str], deadline: Deadline) -> None:
         targets = ["bzImage", "modules"] if _has_modules(config) else ["bzImage"]
@@ -220,7 +220,7 @@ class _Build:
             with progress.task(f"compile {self._spec}"):
                 self._make([*_PARALLEL, *targets], deadline)
         except process.ProcessFailed as error:
-            raise does_not_compile(f"{self._spec} does not compile", error) from error
+            raise make_failed(f"{self._spec} does not compile", error) from error
 
     def compile_own(self, module: OwnModule, deadline: Deadline) -> None:
         """Compiles `module` in a copy, since kbuild writes beside the sources and those are the project's."""

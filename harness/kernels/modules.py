@@ -227,7 +227,7 @@ class _Workshop:
             if not changes:
                 raise
             what = f"the KVM modules of {self._spec} do not compile with {', '.join(map(str, changes))}"
-            raise does_not_compile(what, error) from error
+            raise make_failed(what, error) from error
 
     def _make(self, folder: Path, toolchain: Toolchain, deadline: Deadline) -> None:
         """Compiles the modules whose Kbuild file is in `folder`."""
@@ -288,17 +288,17 @@ def _below(name: str, folders: Sequence[str]) -> bool:
     return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
 
 
-# What gcc, clang, ld and make say when the host kills one of them for want of memory, and anybody without room. make
-# itself has one exit status for everything.
+# What gcc, clang, ld and make say when the host kills one of them for want of memory, has no room, or lacks a program
+# such as flex (a shell's exit status 127). make itself has one exit status for everything.
 _HOST_S = re.compile(
     r"Killed signal terminated program|unable to execute command: Killed|signal 9 \[Killed\]"
-    r"|^make.*\*\*\* .* Killed$|No space left on device|Cannot allocate memory",
+    r"|^make.*\*\*\* .* (?:Killed|Error 127)$|No space left on device|Cannot allocate memory",
     re.MULTILINE,
 )
 
 
-def does_not_compile(what: str, error: process.ProcessFailed) -> DoesNotBuild | HostFault:
-    """The exception for a make that failed: the source's fault, unless the host had no memory or no room for it."""
+def make_failed(what: str, error: process.ProcessFailed) -> DoesNotBuild | HostFault:
+    """The exception for a make that failed: the source's fault, unless the host was not up to it."""
     told = _HOST_S.search(error.output)
     if told is None and error.returncode > 0:
         return DoesNotBuild(what, evidence=compiler_errors(error.output))

@@ -10,7 +10,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import DoesNotBuild, HostFault, UsageError
 from harness.kernels import BuildOptions, Kernel, resolve, with_own_modules
-from harness.kernels.modules import compiler_errors, does_not_compile
+from harness.kernels.modules import compiler_errors, make_failed
 from harness.kernels.own_modules import OWN_MODULES
 from harness.process import ProcessFailed
 
@@ -41,13 +41,13 @@ def test_errors_are_picked_out_of_a_parallel_build() -> None:
         ("collect2: fatal error: ld terminated with signal 9 [Killed]\n", 2, HostFault),
         ("make[3]: *** [scripts/Makefile.build:229: a.o] Killed\n", 2, HostFault),
         ("/tmp/ccAbc.s: Assembler messages:\nFatal error: can't close a.o: No space left on device\n", 2, HostFault),
+        ("/bin/sh: 1: flex: not found\nmake[1]: *** [lexer.lex.c] Error 127\n", 2, HostFault),
+        ("/bin/sh: 1: pahole: not found\nmake[1]: *** [a.o] Error 1\n", 2, DoesNotBuild),
         ("", -9, HostFault),
     ],
 )
-def test_a_compiler_that_the_host_killed_is_not_the_source_s_fault(
-    output: str, status: int, blamed: type[Exception]
-) -> None:
-    error = does_not_compile("x does not compile", ProcessFailed(["make"], status, output))
+def test_what_the_host_lacks_is_not_the_source_s_fault(output: str, status: int, blamed: type[Exception]) -> None:
+    error = make_failed("x does not compile", ProcessFailed(["make"], status, output))
     assert type(error) is blamed
 
 
