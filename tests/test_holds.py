@@ -114,6 +114,75 @@ expect:
   - virt: {at: stopped, on: all}
 """
 
+# A CPU is stopped in the IPI in which a reboot is to disable it; the others have gone by.
+HARD_IN_REBOOT = """\
+trace: [kvm_shutdown, vendor_disable]
+actors: {reboot: {reboot: force, cpu: 0}}
+points: {slow: {function: vendor_disable, cpu: 2}}
+steps:
+  - load: kvm_vendor
+  - start: reboot
+  - hold: slow
+    mode: hard
+    within: 2min
+  - until: {event: vendor_disable.return, count: 3}
+  - sample: stopped
+  - release: slow
+  - until: reset
+expect:
+  - exit: {load: OK}
+  - order: [kvm_shutdown, slow, vendor_disable.return@0, slow.released, vendor_disable.return@2, kvm_shutdown.return]
+  - virt: {at: stopped, on: [2]}
+  - virt: {at: reset, on: none}
+"""
+
+# S3 with points armed, of which one has held somebody before; CPUs lose their state on the way.
+ARMED_OVER_S3 = """\
+trace: [kvm_suspend, kvm_resume]
+actors: {load: {load: kvm_vendor, cpu: 1}, second: {vm: {vcpus: 1, cpu: 1}}}
+points:
+  in-window: {function: register_syscore, actor: load}
+  creating: {function: kvm_vm_ioctl, actor: second, when: {"%si:u32": 0xae41}}
+steps:
+  - suspend: mem
+    id: first
+  - start: load
+  - hold: in-window
+    within: 2min
+  - release: in-window
+  - until: load.exit
+  - suspend: mem
+    id: ram
+  - sample: resumed
+  - start: second
+  - hold: creating
+  - release: creating
+  - until: second.exit
+expect:
+  - exit: {first: OK, load: OK, ram: OK, second: OK}
+  - order: [in-window, in-window.released, kvm_suspend, kvm_resume, creating, creating.released]
+  - virt: {at: ram-asleep, on: none}
+  - virt: {at: resumed, on: all}
+"""
+
+LOST_TO_KEXEC = """\
+actors: {writer: {run: mkdir /tmp/d}, kexec: {kexec: force, cpu: 0}}
+points: {in-kernel: {function: do_mkdirat, actor: writer}}
+steps:
+  - start: writer
+  - hold: in-kernel
+    within: 2min
+  - start: kexec
+  - until: kexec.exit
+    within: 2min
+  - boot: next
+  - run: mkdir /tmp/d
+    id: again
+expect:
+  - exit: {writer: UNFINISHED, kexec: OK, boot: OK, again: OK}
+  - order: [in-kernel, in-kernel.lost]
+"""
+
 
 @pytest.fixture(scope="session")
 def qemu() -> Qemu:
@@ -183,3 +252,23 @@ def test_a_vcpu_that_is_stopped_leaves_the_others_alone(tmp_path: Path, qemu: Qe
     result, record = run(HARD, "tcg-svm", qemu, tmp_path)
     assert result.exit is Exit.CONFIRMED, record.fault
     assert [(hold.mode, hold.end) for hold in record.holds] == [("hard", "released")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "engine", "holds"),
+    [
+        pytest.param(HARD_IN_REBOOT, "tcg-vmx", "auto", id="hard hold in a reboot"),
+        pytest.param(ARMED_OVER_S3, "tcg-vmx", "plugin", id="armed over S3, plugin"),
+        pytest.param(ARMED_OVER_S3, "tcg-svm", "gdbstub", id="armed over S3, gdbstub"),
+        pytest.param(LOST_TO_KEXEC, "tcg-vmx", "plugin", id="lost to kexec, plugin"),
+        pytest.param(LOST_TO_KEXEC, "tcg-vmx", "gdbstub", id="lost to kexec, gdbstub"),
+    ],
+)
+def test_points_and_holds_outlive_what_a_machine_goes_through(
+    body: str, engine: str, holds: HoldsChoice, tmp_path: Path, qemu: Qemu
+) -> None:
+    result, record = run(body, engine, qemu, tmp_path, holds)
+    assert result.exit is Exit.CONFIRMED, record.fault or [
+        f.text for c in result.judgement.claims for f in c.findings
+    ]
