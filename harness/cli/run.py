@@ -116,14 +116,14 @@ def run(
 
     \b
     harness run scenarios/demo.yaml
-    harness run scenarios/load.yaml --kernel debian:6.12
-    harness run scenarios/load.yaml --kernel "debian:6.12 +check-at-entry"
-    harness run scenarios/load.yaml --repeat 20 -j auto
-    harness run scenarios/load.yaml --dry-run
-    harness run scenarios/load.yaml --pause-on violated
+    harness run scenarios/load-unload.yaml --kernel debian:6.12
+    harness run scenarios/load-unload.yaml --kernel "debian:6.12 +check-at-entry"
+    harness run scenarios/load-unload.yaml --repeat 20 -j auto
+    harness run scenarios/load-unload.yaml --dry-run
+    harness run scenarios/load-unload.yaml --pause-on violated
     harness run scenarios/*.yaml --junit results.xml --ktap results.ktap
     harness run scenarios/*.yaml --kernel debian:6.12 --patch series.mbox --modules-only kvm
-    harness run scenarios/load.yaml --kernel git:~/linux@my-branch --config harness
+    harness run scenarios/load-unload.yaml --kernel git:~/linux@my-branch --config harness
     """
     loaded = [variant for path in _expanded(scenarios) for variant in load_scenario(path).variants()]
     build = BuildOptions(patches, fragments, modules_only)
