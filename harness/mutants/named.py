@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from harness.errors import UsageError
 from harness.kernels import BuildOptions, with_patches
+from harness.kernels.resolve import parse
 from harness.mutants.mutant import project_mutant
 from harness.scenario.model import Scenario
 from harness.scenario.yaml_file import read_yaml
@@ -20,6 +21,7 @@ def named_kernel(name: str, options: BuildOptions | None = None) -> tuple[str, B
     """
     options = options or BuildOptions()
     spec, *ids = (word.strip() for word in name.split(_PLUS))
+    parse(spec)
     if not ids:
         return spec, options
     patches = (*(project_mutant(id, spec).path for id in ids), *options.patches)

@@ -37,6 +37,7 @@ def harness(tmp_path: Path, *words: str, timeout: float = 120) -> subprocess.Com
         ("steps:", "steps: &a", "bad.yaml:7: YAML alias"),
         ("debian:6.12", "debian:nosuch", "nosuch"),
         ("debian:6.12", "floppy:6.12", "unknown kernel source 'floppy:6.12'"),
+        ("debian:6.12", "debian:6.12, floppy:6.12", "bad.yaml:3: unknown kernel source 'floppy:6.12'"),
     ],
 )
 def test_exit_2_and_nothing_booted(tmp_path: Path, old: str, new: str, message: str) -> None:

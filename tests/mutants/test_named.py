@@ -46,7 +46,7 @@ def test_patches_of_the_user_come_on_top() -> None:
         # TDX's mutants are of a kernel with TDX, which debian:7.3 is not.
         ("debian:7.3 +seamcall-before-vmxon", "no mutant 'seamcall-before-vmxon' of debian:7.3"),
         ("debian:5.10 +check-at-entry", "takes patches of your own"),
-        ("nonsense +check-at-entry", "no mutant 'check-at-entry' of nonsense"),
+        ("nonsense +check-at-entry", "unknown kernel source 'nonsense'"),
         ("debian:6.12 +", "no mutant '' of debian:6.12"),
     ],
 )
