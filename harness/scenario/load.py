@@ -73,7 +73,6 @@ def build_scenario(document: Document) -> Scenario:
     for key in REQUIRED_KEYS:
         if not data.get(key):
             faults.add((key,), f"{key!r} is missing or empty")
-    faults.raise_if_any()
     scenario = _assemble(document, data, faults)
     faults.raise_if_any()
     for checker in (check.cross_references, check.permutations):
@@ -122,6 +121,8 @@ def _items(data: dict[str, Any], key: str, faults: Faults) -> list[tuple[int, An
     value = data.get(key, [])
     if isinstance(value, list):
         return list(enumerate(value))
+    if value is None and key in REQUIRED_KEYS:
+        return []  # which is a fault already
     faults.add((key,), f"{key!r} must be a list")
     return []
 

@@ -225,6 +225,14 @@ def test_all_faults_are_listed_at_once() -> None:
     assert "x.yaml:12:" in str(caught.value)
 
 
+def test_an_unknown_key_hides_no_other_fault() -> None:
+    with pytest.raises(ScenarioError) as caught:
+        load(GOOD.replace("expect:", "expct:", 1).replace("cpus: 2", "cpus: x"))
+    assert "'expect' is missing" in str(caught.value)
+    assert "did you mean 'expect'?" in str(caught.value)
+    assert "x.yaml:5:" in str(caught.value)
+
+
 def test_claim_without_expectation() -> None:
     text = GOOD.replace("kernels: [", "  - {id: other, text: t, source: s}\nkernels: [", 1)
     with pytest.raises(ScenarioError, match="no expectation decides claim 'other'"):
