@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from harness.errors import UsageError
 from harness.explore.prune import Independence, shared_nothing
+from harness.scenario.faults import closest
 from harness.scenario.kinds import KernelRange, PointPhase
-from harness.scenario.load import closest
 
 # What a segment may share with another one. Whatever reads or writes; KVM's mutants do either in surprising places.
 EVERYTHING = "everything"

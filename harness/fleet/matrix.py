@@ -20,9 +20,9 @@ from harness.kernels.resolve import parse
 from harness.kernels.source import Recipe
 from harness.machine.engine import AUTO, NAMES
 from harness.mutants.named import named_kernel
-from harness.scenario.faults import Faults
+from harness.scenario.faults import Faults, closest
 from harness.scenario.kinds import Seconds
-from harness.scenario.load import REFERENCE_CLAIMS, build_model, closest, load_scenario
+from harness.scenario.load import REFERENCE_CLAIMS, build_model, load_scenario
 from harness.scenario.model import Scenario
 from harness.scenario.yaml_file import Document, Location, read_yaml
 

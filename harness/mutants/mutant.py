@@ -15,7 +15,8 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.paths import PROJECT
-from harness.scenario.load import closest, reference_claims
+from harness.scenario.faults import closest
+from harness.scenario.load import reference_claims
 
 MUTANTS = PROJECT / "patches" / "mutants"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from harness.errors import ScenarioError
@@ -27,3 +29,10 @@ class Faults:
         if others:
             first.evidence = "\n".join(str(other) for other in others)
         raise first
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known word, or all of them."""
+    words = sorted(known)
+    near = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean {near[0]!r}?" if near else "there is: " + ", ".join(words)

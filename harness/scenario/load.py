@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from harness.paths import PROJECT
 from harness.scenario import check
 from harness.scenario.expectations import EXPECTATION_KINDS, Expectation
-from harness.scenario.faults import Faults
+from harness.scenario.faults import Faults, closest
 from harness.scenario.machine import MachineSection
 from harness.scenario.model import Claim, ClaimUse, Point, Probe, Scenario
 from harness.scenario.steps import ACTOR_KINDS, STEP_KINDS, Step
@@ -157,13 +156,6 @@ def _explain(problem: Any, known: list[str]) -> tuple[str, str]:
         return f"{name!r} takes a mapping", ""
     text = str(problem["msg"]).removeprefix("Value error, ")
     return (f"{name}: {text}" if name else text), ""
-
-
-def closest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known word, or all of them."""
-    words = sorted(known)
-    near = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean {near[0]!r}?" if near else "there is: " + ", ".join(words)
 
 
 def _check_keys(data: Mapping[str, Any], known: Iterable[str], location: Location, faults: Faults) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
-from harness.scenario.faults import Faults
+from harness.scenario.faults import Faults, closest
 from harness.scenario.model import Scenario
 from harness.scenario.steps import (
     MACHINE_ENDS,
@@ -28,10 +28,8 @@ from harness.scenario.steps import (
 
 def unknown(noun: str, name: str, known: Iterable[str]) -> tuple[str, str]:
     """The fault, and its hint, for a name that nothing has."""
-    names = sorted(known)
-    return f"there is no {noun} {name!r}", "there is: " + ", ".join(
-        names
-    ) if names else f"the scenario has no {noun}s"
+    names = list(known)
+    return f"there is no {noun} {name!r}", closest(name, names) if names else f"the scenario has no {noun}s"
 
 
 @dataclass

@@ -10,8 +10,9 @@ import jinja2
 import yaml
 
 from harness.errors import UsageError
+from harness.scenario.faults import closest
 from harness.scenario.kinds import parse_id
-from harness.scenario.load import build_scenario, closest
+from harness.scenario.load import build_scenario
 from harness.scenario.yaml_file import parse_yaml, read_yaml
 
 _FOLDER = Path(__file__).with_name("templates")
