@@ -12,6 +12,7 @@ from rich.table import Table
 from harness.judge.verdict import ClaimVerdict, Finding, Found, Verdict
 from harness.report.lanes import lanes
 from harness.report.result import RunResult
+from harness.report.words import declared
 from harness.scenario.expectations import Order
 from harness.visible import VisibleConsole
 
@@ -59,10 +60,8 @@ def verdict_table(results: Sequence[RunResult]) -> Table:
 
 
 def _cell(claim: ClaimVerdict) -> str:
-    note = ""
-    if claim.known is not None:
-        note = " (known)" if claim.as_declared else f" (declared: {claim.known})"
-    return f"[{STYLES[claim.verdict]}]{claim.verdict.value}[/]{note}"
+    note = declared(claim)
+    return f"[{STYLES[claim.verdict]}]{claim.verdict.value}[/]" + (f" ({note})" if note else "")
 
 
 def print_results(console: Console, results: Sequence[RunResult], verbose: bool = False) -> None:

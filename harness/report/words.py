@@ -89,7 +89,11 @@ def declared(claim: ClaimVerdict) -> str:
     """What the scenario had declared, for behind a verdict: `known`, `declared: violated`, or nothing."""
     if claim.known is None:
         return ""
-    return "known" if claim.as_declared else f"declared: {claim.known}"
+    if claim.as_declared:
+        return "known"
+    # A crash is news, whatever is declared: the exit status is 1.
+    more = ", and more went wrong" if claim.verdict.value == claim.known else ""
+    return f"declared: {claim.known}{more}"
 
 
 def decides(found: Found) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.judge.judge import judge
 from harness.judge.record import Fault
-from harness.judge.verdict import ClaimVerdict, Judgement, Verdict
+from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdict
 from harness.report.timeline import timeline
 from harness.report.words import course, declared, explanation, headline, tally, worst
 from harness.scenario.model import VerdictName
@@ -64,6 +64,12 @@ def test_the_worst_is_what_hides_most() -> None:
 )
 def test_what_is_declared(verdict: Verdict, known: VerdictName | None, expected: str) -> None:
     assert declared(judgement(verdict, known=known).claims[0]) == expected
+
+
+def test_a_crash_on_top_of_what_is_declared_is_told() -> None:
+    [claim] = judgement(V, known="violated").claims
+    crashed = replace(claim, findings=(Found(Finding.FAILED, "the guest reset, and no step had asked for that"),))
+    assert declared(crashed) == "declared: violated, and more went wrong"
 
 
 def test_an_explanation_is_what_failed_and_who_is_to_blame() -> None:
