@@ -46,7 +46,9 @@ _NAMES = "\n".join(f"  {activity.name:9} {activity.about}" for activity in ACTIV
     metavar="DIR",
     help="What also breaks in the exploration in DIR, of the kernel without a patch, is known: report what is new.",
 )
-@click.option("-j", "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Runs at a time.")
+@click.option(
+    "-j", "--jobs", default=1, show_default=True, type=click.IntRange(min=1), metavar="N", help="Runs at a time."
+)
 @click.option("--list", "only_list", is_flag=True, help="Record and show the points and count, and run nothing.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="The exploration's folder, which is made.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the exploration in DIR.")

@@ -45,7 +45,9 @@ _NAME = 40  # characters of a title in the name of a kernel
 )
 @options.fragments
 @options.engine
-@click.option("-j", "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Runs at a time.")
+@click.option(
+    "-j", "--jobs", default=1, show_default=True, type=click.IntRange(min=1), metavar="N", help="Runs at a time."
+)
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="The trial's folder, which is made.")
 @options.json_file
 @options.verbose
