@@ -50,7 +50,7 @@ def explain_function(name: str) -> Explanation:
             "fetched as": _fetched(spoken),
             "held by": _places(scenario for scenario in scenarios() if spoken in _held(scenario)),
             "mutants that touch it": _mutants(symbols),
-            "its events": [f"{spoken}: its call", f"{spoken}.return[ret=0]@each: a return of 0 on every CPU"],
+            "its events": [f"{spoken}: its call", f"{spoken}.return@each: its return on every CPU"],
             "seen in": last_seen(spoken),
         },
     )

@@ -10,7 +10,7 @@ of it has run yet: there the vCPU waits while the module's own symbol table is r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from harness.deadline import Deadline
@@ -75,8 +75,7 @@ class FunctionProbes:
         made.tell_kernel()
         for probe in probes:
             made.add(probe)
-        void = _void(kernel, probes)
-        made.void = frozenset(probe.name for probe in probes if (probe.module, probe.symbol) in void)
+        made.void = frozenset(probe.name for probe in probes if probe.void)
         return made
 
     @property
@@ -238,6 +237,15 @@ def _addresses(symbols: SymbolTable, function: str, specs: Iterable[str]) -> tup
     if by_register and not all(place.exact for place in places):
         raise NoFunction(f"the compiler changed what {function} takes; its arguments cannot be fetched")
     return tuple(place.address for place in places)
+
+
+def mark_void(kernel: Kernel, probes: Sequence[KernelProbe]) -> list[KernelProbe]:
+    """The probes, marked where BTF says that the function returns nothing; a kernel without BTF does not say."""
+    try:
+        void = _void(kernel, probes)
+    except HostFault:
+        return list(probes)
+    return [replace(probe, void=(probe.module, probe.symbol) in void) for probe in probes]
 
 
 def _void(kernel: Kernel, probes: Sequence[KernelProbe]) -> set[tuple[str, str]]:

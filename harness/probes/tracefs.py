@@ -47,6 +47,7 @@ class KernelProbe:
     module: str = ""
     tracepoint: str = ""
     fetch: tuple[tuple[str, str], ...] = ()
+    void: bool = False  # the function returns nothing: what stands in RAX then is left over from something else
 
     @property
     def definitions(self) -> list[tuple[str, ...]]:
@@ -62,7 +63,7 @@ class KernelProbe:
         plain_return = f"r:{_GROUP}/{self.name}{_RETURN_SUFFIX} {target}"
         return [
             (f"p:{_GROUP}/{self.name} {target}{arguments}",),
-            (f"{plain_return} ret=$retval:x64", plain_return),
+            (plain_return,) if self.void else (f"{plain_return} ret=$retval:x64", plain_return),
         ]
 
 

@@ -34,7 +34,7 @@ from harness.observe.preemption import parse_preemption
 from harness.platform.link import EVENTS as PLATFORM_LOG
 from harness.probes.addresses import SymbolTable
 from harness.probes.event import EVENTS_LOG, Event
-from harness.probes.functions import FunctionProbes
+from harness.probes.functions import FunctionProbes, mark_void
 from harness.probes.gdb_holds import HOLDS_LOG
 from harness.probes.kallsyms import symbol_table
 from harness.probes.leftover import LeftoverReader
@@ -107,7 +107,7 @@ def run_job(job: Job) -> RunResult:
         deadline = Deadline.after(_PREPARE_S, f"kernel {job.label}")
         kernel = kernel_for(job.scenario, job.kernel, job.options, job.engine, deadline)
     kernel.require_config(needed_config(job.scenario, kernel))
-    probes = kernel_probes(job.scenario, kernel, job.engine)
+    probes = mark_void(kernel, kernel_probes(job.scenario, kernel, job.engine))
     points = armed_points(job.scenario, kernel, job.engine)
     symbols = symbol_table(kernel, job.qemu)
     folder = RunFolder.create(job.scenario.name, job.label, job.engine.name)

@@ -98,6 +98,11 @@ def test_script_arms_calls_and_returns_and_says_what_was_refused() -> None:
     assert mark("boot", "2") in script
 
 
+def test_what_returns_nothing_has_no_value() -> None:
+    assert "$retval" in arm_script(1, [KernelProbe("kvm_init", "kvm_init")])
+    assert "$retval" not in arm_script(1, [KernelProbe("kvm_exit", "kvm_exit", void=True)])
+
+
 def test_events_of_all_runs_are_enabled_before_any_run_arms_its_own() -> None:
     for tracepoint in STANDARD_TRACEPOINTS:
         folder = f"events/{tracepoint.replace(':', '/')}"
