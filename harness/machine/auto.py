@@ -67,7 +67,7 @@ class Tools:
         """The engine's proof, with a note when it is seen first."""
         if engine.label not in self._proofs:
             proof = proof_of(engine, self.qemu, _deadline())
-            progress.note(f"{'' if proof.works else 'not '}engine {engine.label}: {proof.text}")
+            progress.note(f"engine {engine.label} {'works' if proof.works else 'does not work here'}: {proof.text}")
             self._proofs[engine.label] = proof
         return self._proofs[engine.label]
 

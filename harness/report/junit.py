@@ -25,8 +25,8 @@ def junit(batch: Batch) -> str:
         document.append(_suite(suite))
     document.update_statistics()
     for element, suite in zip(document, runs, strict=True):
-        element.time = suite.seconds  # the claims of a run share its time
-    document.time = sum(result.seconds for result in batch.results)
+        element.time = round(suite.seconds, 3)  # the claims of a run share its time
+    document.time = round(sum(result.seconds for result in batch.results), 3)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{document.tostring().decode()}\n'
 
 

@@ -86,7 +86,8 @@ def print_meanings(console: Console, results: Sequence[RunResult]) -> None:
         for claim in result.judgement.claims:
             meaning = claim.use.means.get(result.kernel)
             if meaning and claim.as_declared:
-                head = f"[{STYLES[claim.verdict]}]{claim.verdict.value}[/] on {escape(result.kernel)}:"
+                verdict = f"[{STYLES[claim.verdict]}]{claim.verdict.value}[/]"
+                head = f"{claim.use.claim.id} {verdict} on {escape(result.kernel)}:"
                 console.print(f"{head} {escape(meaning)}", highlight=False, soft_wrap=True)
 
 
