@@ -218,6 +218,7 @@ def index_page(results: Sequence[RunResult], folder: Path, not_run: Sequence[Not
         .render(
             headline=words.tally(claims) + (f"; {len(not_run)} not run" if not_run else ""),
             verdict=Verdict.HARNESS_FAULT if not_run else words.worst(claims),
+            no_news=not not_run and all(claim.as_declared for claim in claims),
             not_run=not_run,
             results=results,
             columns=columns,

@@ -193,6 +193,12 @@ def test_an_index_has_a_verdict_per_claim_and_kernel_that_leads_to_the_page(tmp_
     assert f"tests/recorded/{VIOLATED}/report.html" in elsewhere
 
 
+def test_an_index_of_what_was_declared_alarms_nobody(tmp_path: Path) -> None:
+    known, news = (RunResult.of(*recorded(name), 1.0) for name in (KNOWN, VIOLATED))
+    assert '<header class="top violated no-news">' in index_page([known], tmp_path)
+    assert '<header class="top violated">' in index_page([known, news], tmp_path)
+
+
 def test_commits_messages_and_addresses_are_links() -> None:
     text = str(linked('commit e0ceec221f62 "<b>", 20260214012702.2368778-1-seanjc@google.com, https://a.b/c?d=1&e.'))
     assert '<a href="https://git.kernel.org/linus/e0ceec221f62">e0ceec221f62</a>' in text
