@@ -8,10 +8,13 @@ from typing import Any, cast
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.guest.actions import Result
 from harness.guest.actor import Actor, actor_script
 from harness.guest.session import Session
+from harness.guest.ssh import Background, ConnectionLost
 from harness.machine.console import Line
+from harness.machine.ending import Ending, EndingKind
 from harness.machine.state import State
 from harness.scenario.steps import GuestStep, Load, Reboot, Run
 
@@ -28,7 +31,13 @@ class FakeConsole:
 
 
 def actor(step: GuestStep, *lines: str, state: State = State.RUNNING) -> Actor:
-    machine = SimpleNamespace(console=FakeConsole(*lines), state=state, boot=SimpleNamespace(number=1))
+    machine = SimpleNamespace(
+        console=FakeConsole(*lines),
+        state=state,
+        boot=SimpleNamespace(number=1),
+        expect=lambda *states: None,
+        watch=lambda look, deadline: look(),
+    )
     session = SimpleNamespace(machine=machine, note_online=lambda done: done, module=lambda name: name)
     return Actor(step, cast("Session", session), None, 171, 1, (0, 1))
 
@@ -66,3 +75,33 @@ def test_nothing_is_done_before_the_word_and_the_last_line_is_the_reply() -> Non
     assert "harness:begin:load" in lines[1]
     script = "\n".join(lines)
     assert "reply=$(guestctl load kvm_intel)" in script and "harness: done load $status $cpus" in script
+
+
+class BrokenChannel:
+    """What is left of an SSH session whose guest went down before its first word was out."""
+
+    stdout = ""
+
+    def poll(self, deadline: Deadline) -> None:
+        raise ConnectionLost("reboot -f", Ending(EndingKind.RESET, 1, "the guest reset"))
+
+    def wait_line(self, prefix: str, deadline: Deadline) -> str:
+        self.poll(deadline)
+        return ""
+
+    def send(self, text: str, deadline: Deadline) -> None:
+        pass
+
+
+def test_who_takes_the_network_away_at_once_has_begun_when_the_console_says_so() -> None:
+    soon = Deadline.after(5, "an actor's begin")
+    reboot = Reboot(id="reboot", how="force")
+
+    def begin(*lines: str) -> None:
+        made = actor(reboot, *lines)
+        made.background = cast("Background", BrokenChannel())
+        made.go(soon)
+
+    begin("[ 21.5] harness: begin reboot")
+    with pytest.raises(ConnectionLost):
+        begin("[ 21.5] harness: begin closer")
