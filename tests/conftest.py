@@ -1,3 +1,18 @@
-"""What pytest leaves alone: recorded runs carry their scenario, which is no test of its own."""
+"""What pytest leaves alone, and what every test leaves as it was."""
 
+from collections.abc import Iterator
+
+import pytest
+
+from harness import progress
+
+# Recorded runs carry their scenario, which is no test of its own.
 collect_ignore = ["recorded"]
+
+
+@pytest.fixture(autouse=True)
+def _level() -> Iterator[None]:
+    """-q and -v are of the process: a command line that was tried is not to change what other tests see."""
+    before = progress.level()
+    yield
+    progress.set_level(before)

@@ -109,7 +109,7 @@ def test_full_disk_is_a_host_fault_and_leaves_nothing(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert f"HostFault: the disk is full: {small}" in result.stderr
+    assert f"DiskFull: the disk is full: {small}" in result.stderr
     assert result.stdout == "exit 1\n"
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from harness.report.html import REPORT, index_page, write_report
 from harness.report.result import RunResult
 from tests.report.browser import chromium
 from tests.report.run_folders import CONFIRMED, HOSTILE, KNOWN, VIOLATED, copied, hostile, judged, long
+
+PICKED = re.compile(r"\bpicked\b")
 
 pytestmark = pytest.mark.network
 
@@ -195,21 +198,23 @@ def test_an_event_and_its_log_line_find_each_other(violated: Path, reader: Calla
     line = page.locator(f"#log {clock.get_attribute('href')}")
     assert "reboot: Restarting system" in line.inner_text()
     clock.click()
-    assert "picked" in (line.get_attribute("class") or "") and "picked" in (row.get_attribute("class") or "")
+    expect(line).to_have_class(PICKED)  # a link's target is picked when the browser tells that it went there
+    expect(row).to_have_class(PICKED)
     other = page.locator("#log li", has_text="harness: begin load").last
     other.locator("a.clock").click()
     picked = page.locator("#rows tr.picked")
-    assert picked.count() == 1 and "harness: begin load" in picked.inner_text()
+    expect(picked).to_contain_text("harness: begin load")
+    expect(picked).to_have_count(1)
     # An event that printed nothing shows the message before it.
     page.locator("#rows tr", has_text="vmxon").first.locator("td.task").click()
-    assert page.locator("#log li.picked").count() == 1
+    expect(page.locator("#log li.picked")).to_have_count(1)
 
 
 def test_a_spot_in_the_lanes_leads_to_its_row(violated: Path, reader: Callable[..., Reader]) -> None:
     page = reader().open(violated)
     page.locator("#lanes .ev[data-e='8'] .hit").click(force=True)
     assert page.url.endswith("#e8")
-    assert "picked" in (page.locator("#e8").get_attribute("class") or "")
+    expect(page.locator("#e8")).to_have_class(PICKED)
     assert page.locator("#e8").evaluate(
         "node => { const b = node.getBoundingClientRect(); return b.top >= 0 && b.bottom <= innerHeight; }"
     )
