@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.guest.outcome import STEPS_LOG, Outcome
+from harness.machine.host import Host
 from harness.observe.console_log import ConsoleLog
 from harness.observe.sample import SAMPLES_LOG, Sample
 from harness.probes.event import EVENTS_LOG, Event
@@ -89,6 +90,7 @@ class RunRecord:
     fault: Fault | None = None
     expected_panic: bool = False
     started: str = ""  # ISO 8601
+    host: Host | None = None  # that ran the guest; of older runs it is not known
 
     @property
     def version(self) -> str:
@@ -123,6 +125,7 @@ def load_record(folder: Path) -> RunRecord:
         fault=Fault(**run["fault"]) if run["fault"] else None,
         expected_panic=run["expected_panic"],
         started=run.get("started", ""),
+        host=Host.from_json(run["host"]) if "host" in run else None,
     )
 
 

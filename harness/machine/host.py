@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from harness.machine.hypervisor import TCG, hypervisor
 
 KVM_DEVICE = Path("/dev/kvm")
+
+_DMI = Path("/sys/class/dmi/id")
+_TCG_MODEL = "QEMU TCG CPU"  # the model name of QEMU's `-cpu max`, also where the flag `hypervisor` is off
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,48 @@ def host_cpu(cpuinfo: str | None = None) -> HostCpu:
     fields = dict(re.findall(r"^(\w[\w ]*?)\s*: (.*)$", text.partition("\n\n")[0], re.MULTILINE))
     flags = frozenset(fields.get("flags", "").split())
     return HostCpu(fields.get("vendor_id", "unknown"), fields.get("model name", "unknown"), flags)
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine that ran a guest, as run.json has it. Nothing in it names one machine or one person."""
+
+    vendor: str  # vendor_id
+    cpu: str  # model name
+    kernel: str  # uname -r
+    hypervisor: str  # that runs this host: KVM, QEMU TCG …; "" on bare metal
+    hardware: str  # its maker and product, as DMI has them; "" where there is no DMI
+    nested: Mapping[str, str]  # `nested` of the KVM modules that are loaded: {"kvm_amd": "1"}
+
+    @property
+    def emulated(self) -> bool:
+        """Whether its CPUs are QEMU's TCG."""
+        return self.hypervisor == TCG or self.cpu.startswith(_TCG_MODEL)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "emulated": self.emulated}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Host:
+        """The inverse of `to_json`; keys that it does not know are left out."""
+        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
+
+
+def this_host(modules: tuple[str, ...]) -> Host:
+    """This host, with `nested` of those of the KVM `modules` that are loaded."""
+    cpu = host_cpu()
+    return Host(
+        vendor=cpu.vendor,
+        cpu=cpu.model,
+        kernel=platform.release(),
+        hypervisor=hypervisor(cpu.flags),
+        hardware=" ".join(filter(None, (_line(_DMI / "sys_vendor"), _line(_DMI / "product_name")))),
+        nested={module: value for module in modules if (value := nested(module)) is not None},
+    )
+
+
+def _line(path: Path) -> str:
+    return path.read_text(errors="replace").strip() if path.exists() else ""
 
 
 def boot_id() -> str:

@@ -47,6 +47,7 @@ class Suite:
     started: datetime | None = None
     folder: str = ""
     release: str = ""
+    beneath: str = ""  # what the guest's CPUs were in truth
     repeat: int = 1  # which run of its scenario on its kernel and engine
 
     @property
@@ -95,6 +96,7 @@ def _of_run(result: RunResult) -> Suite:
         started_at(result),
         str(result.folder),
         result.release,
+        result.beneath,
     )
 
 

@@ -55,6 +55,18 @@ class ClaimDocument(TypedDict):
     findings: list[FindingDocument]
 
 
+class HostDocument(TypedDict):
+    """The machine that ran the guest; on engine kvm its CPUs are the guest's."""
+
+    vendor: Annotated[str, Field(description="vendor_id of its CPUs")]
+    cpu: Annotated[str, Field(description="their model name")]
+    kernel: Annotated[str, Field(description="its uname -r")]
+    hypervisor: Annotated[str, Field(description="that runs it: KVM, QEMU TCG …; empty on bare metal")]
+    hardware: Annotated[str, Field(description="maker and product by DMI; empty where there is no DMI")]
+    nested: Annotated[dict[str, str], Field(description="`nested` of its KVM modules that are loaded")]
+    emulated: Annotated[bool, Field(description="whether its CPUs are QEMU's TCG")]
+
+
 class ResultDocument(TypedDict):
     """A scenario on one kernel and engine, judged."""
 
@@ -75,6 +87,7 @@ class ResultDocument(TypedDict):
     provenance: NotRequired[
         Annotated[dict[str, Any], Field(description="packages, commit, patches, configuration and compiler")]
     ]
+    host: NotRequired[HostDocument]
 
 
 def result_schema() -> dict[str, Any]:

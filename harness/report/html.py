@@ -29,7 +29,7 @@ from harness.probes.event import Event
 from harness.report import reproduce, words
 from harness.report.drawing import GUTTER, WIDTH, draw
 from harness.report.lanes import brief, describe, task_of
-from harness.report.result import NotRun, RunResult
+from harness.report.result import NotRun, RunResult, beneath
 from harness.report.thinning import Shown, shown
 from harness.report.timeline import Band, LogLine, Span, Timeline, timeline
 
@@ -185,6 +185,7 @@ def run_page(record: RunRecord, judgement: Judgement, seconds: float | None = No
             qemu=reproduce.qemu_script(record.folder),
             again=reproduce.command_line(reproduce.command(record, f"{record.name.partition('#')[0]}.yaml")),
             versions=list(_versions(meta)),
+            beneath=beneath(record.engine, record.host),
             started=meta.get("started", ""),
             seconds=seconds,
         )
@@ -403,6 +404,8 @@ def _versions(meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " ").capitalize(), value
     yield "Engine", f"{meta['engine']} ({meta['vendor'].upper()})"
     yield "QEMU", str(meta.get("qemu") or "not recorded")
+    if host := meta.get("host"):
+        yield "Host", "; ".join(filter(None, (host["cpu"], host["hypervisor"], host["hardware"], host["kernel"])))
     yield "Harness", str(meta.get("harness") or "not recorded")
     if meta.get("preemption"):
         yield "Preemption", str(meta["preemption"])

@@ -32,7 +32,8 @@ def junit(batch: Batch) -> str:
 
 def _suite(suite: Suite) -> TestSuite:
     element = TestSuite(visible(suite.name))
-    for name, value in (("title", suite.title), ("release", suite.release), ("folder", suite.folder)):
+    properties = {"title": suite.title, "release": suite.release, "folder": suite.folder, "host": suite.beneath}
+    for name, value in properties.items():
         if value:
             element.add_property(name, visible(value))
     for case in suite.cases:

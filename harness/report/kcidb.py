@@ -126,7 +126,10 @@ def _test(origin: str, result: RunResult, claim: ClaimVerdict) -> Object:
         "log_excerpt": _text("\n".join(plain_evidence(result, claim)))[:_EXCERPT],
         **_when(result),
         "duration": round(result.seconds, 3),
-        "environment": {"comment": f"QEMU, {result.engine}", "misc": {"engine": result.engine}},
+        "environment": {
+            "comment": _text(", ".join(filter(None, ("QEMU", result.engine, result.beneath)))),
+            "misc": {"engine": result.engine},
+        },
         "misc": {"claim": claim.use.claim.id, "source": claim.use.claim.source, "verdict": claim.verdict.value},
     }
 

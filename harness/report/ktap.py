@@ -37,7 +37,8 @@ def _suite(number: int, suite: Suite) -> Iterator[str]:
     for index, case in enumerate(suite.cases, start=1):
         yield from (f"  {line}" for line in _case(index, case))
     if suite.folder:
-        yield from _diagnostic(f"{suite.title}: {suite.seconds:.1f} s, {suite.folder}")
+        told = ", ".join(filter(None, (f"{suite.seconds:.1f} s", suite.beneath, suite.folder)))
+        yield from _diagnostic(f"{suite.title}: {told}")
     yield _result(number, name, suite.status, "")
 
 

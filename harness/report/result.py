@@ -11,9 +11,28 @@ from typing import Any, cast
 from harness.errors import Exit
 from harness.judge.record import RunRecord
 from harness.judge.verdict import ClaimVerdict, Found, Judgement
+from harness.machine.engine import ENGINES
+from harness.machine.host import Host
 from harness.output import write_output
-from harness.report.document import RESULT_FORMAT, ClaimDocument, EventDocument, FindingDocument, ResultDocument
+from harness.report.document import (
+    RESULT_FORMAT,
+    ClaimDocument,
+    EventDocument,
+    FindingDocument,
+    HostDocument,
+    ResultDocument,
+)
 from harness.scenario.model import ClaimUse
+
+
+def beneath(engine: str, host: Host | None) -> str:
+    """What the guest's CPUs were in truth: "on an emulated host (QEMU TCG)"; "" unless they were the host's CPUs, and
+    a hypervisor's."""
+    if host is None or not any(row.on_host for row in ENGINES if row.name == engine):
+        return ""
+    if host.emulated:
+        return f"on an emulated host ({host.hypervisor or host.cpu})"
+    return f"on a host that is itself a guest ({host.hypervisor})" if host.hypervisor else ""
 
 
 @dataclass(frozen=True)
@@ -33,11 +52,17 @@ class RunResult:
     version: str = ""  # the numbers of `release`
     key: str = ""  # of the kernel's build
     provenance: Mapping[str, Any] = field(default_factory=dict)  # how that came about
+    host: Host | None = None  # not known of older runs
 
     @property
     def column(self) -> str:
         """The column of a table that this run fills."""
         return f"{self.kernel} {self.engine}"
+
+    @property
+    def beneath(self) -> str:
+        """What the guest's CPUs were in truth, where they were the host's and that is no bare metal."""
+        return beneath(self.engine, self.host)
 
     @property
     def exit(self) -> Exit:
@@ -60,11 +85,12 @@ class RunResult:
             version=record.version,
             key=str(record.kernel.get("key", "")),
             provenance=record.kernel.get("provenance", {}),
+            host=record.host,
         )
 
     def to_json(self) -> ResultDocument:
         """The result as JSON data; `harness schema result` prints its schema."""
-        return {
+        document: ResultDocument = {
             "format": RESULT_FORMAT,
             "scenario": self.scenario,
             "title": self.title,
@@ -81,6 +107,9 @@ class RunResult:
             "key": self.key,
             "provenance": dict(self.provenance),
         }
+        if self.host is None:
+            return document
+        return {**document, "host": cast("HostDocument", self.host.to_json())}
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,8 @@ def print_results(console: Console, results: Sequence[RunResult], verbose: bool 
         if result.fault:
             console.print(f"[magenta]{escape(result.fault)}[/]")
     for result in results:
-        console.print(
-            f"[dim]{escape(result.title)}: {result.seconds:.1f} s, {escape(str(result.folder))}[/]", soft_wrap=True
-        )
+        told = ", ".join(filter(None, (f"{result.seconds:.1f} s", result.beneath, str(result.folder))))
+        console.print(f"[dim]{escape(result.title)}: {escape(told)}[/]", soft_wrap=True)
 
 
 def print_meanings(console: Console, results: Sequence[RunResult]) -> None:
@@ -93,7 +92,8 @@ def print_meanings(console: Console, results: Sequence[RunResult]) -> None:
 
 def evidence(result: RunResult, claim: ClaimVerdict) -> RenderableType:
     """A claim's text and source, and its findings with the events that prove them."""
-    head = f"[bold]{claim.use.claim.id}[/] on {escape(result.column)}: {_cell(claim)}"
+    where = ", ".join(filter(None, (result.column, result.beneath)))
+    head = f"[bold]{claim.use.claim.id}[/] on {escape(where)}: {_cell(claim)}"
     parts: list[RenderableType] = [
         "",
         head,

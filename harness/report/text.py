@@ -14,6 +14,7 @@ from harness.judge.verdict import ClaimVerdict, Finding, Found, Judgement, Verdi
 from harness.probes.event import Event
 from harness.report import reproduce, words
 from harness.report.lanes import brief, task_of
+from harness.report.result import beneath
 from harness.report.timeline import Timeline, timeline
 
 COLUMNS = 78  # what a mail keeps after it was quoted once
@@ -26,12 +27,13 @@ _RULE = "-" * COLUMNS
 
 def text_report(record: RunRecord, judgement: Judgement) -> str:
     """The verdicts of a run, what decided them, and the command to see it again."""
+    where = beneath(record.engine, record.host)
     lines = [
         words.headline(judgement),
         "",
         *_wrap(record.scenario.title, "scenario: "),
         *_wrap(f"{record.kernel['label']} ({record.kernel['release']})", "kernel:   "),
-        *_wrap(f"{record.engine}, QEMU {_qemu(record)}", "engine:   "),
+        *_wrap(", ".join(filter(None, (record.engine, f"QEMU {_qemu(record)}", where))), "engine:   "),
     ]
     if record.fault is not None:
         lines += ["", *_wrap(f"The run ended early: {record.fault.text}", "")]

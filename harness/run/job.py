@@ -26,7 +26,8 @@ from harness.images.keys import copy_keys
 from harness.judge.judge import judge
 from harness.judge.record import RUN_FORMAT, load_record
 from harness.kernels.model import BuildOptions, Kernel
-from harness.machine.engine import Engine
+from harness.machine.engine import ENGINES, Engine
+from harness.machine.host import this_host
 from harness.machine.snapshot import CONSOLE, SnapshotBroken
 from harness.machine.toolchain import Qemu
 from harness.observe import preemption
@@ -65,6 +66,8 @@ from harness.scenario.load import to_yaml
 from harness.scenario.model import Scenario
 from harness.scenario.platform_events import PLATFORM_EVENTS
 from harness.scenario.steps import Panic, Step
+
+_KVM_MODULES = tuple(dict.fromkeys(engine.extension.module for engine in ENGINES))
 
 _ASK_S = 10.0
 _SAVE_S = 60.0  # 1 s on an idle host
@@ -168,6 +171,7 @@ class Run:
             "vendor": self.job.engine.extension.name,
             "qemu": self.job.qemu.version,
             "harness": metadata.version("virt-ordering-harness"),
+            "host": this_host(_KVM_MODULES).to_json(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "online": [],
             "preemption": "",
