@@ -176,6 +176,7 @@ def test_a_boot_is_judged_up_to_its_reset_on_every_engine(tmp_path: Path, qemu: 
     assert claim(result, "present").verdict is Verdict.VIOLATED
     record = load_record(result.folder)
     assert (record.complete, record.lost) == (frozenset({1}), {1: 0})
+    assert [write.resets for write in (record.resets[1].wrote or {}).values()] == [True]
     calls = [event for event in record.events if event.phase == "call"]
     end = [event.name for event in calls[[event.name for event in calls].index("syscore_shutdown") :]]
     assert end == [
@@ -187,6 +188,19 @@ def test_a_boot_is_judged_up_to_its_reset_on_every_engine(tmp_path: Path, qemu: 
     ]
     assert "harness:begin:vm" in (streamed := (result.folder / "trace.txt").read_text())
     assert "emergency_restart: (" not in streamed
+
+
+@pytest.mark.parametrize("engine_name", ["tcg-svm", "tcg-vmx"])
+def test_a_triple_fault_after_the_kernels_last_words_is_no_restart(
+    tmp_path: Path, qemu: Qemu, engine_name: str
+) -> None:
+    """`reboot=t` of the kernel: a triple fault in the function that else restarts the machine."""
+    body = "steps: [reboot: force]\nexpect: [exit: {reboot: OK}]\n"
+    path = scenario_file(tmp_path, body, "machine: {cpus: 2, cmdline: reboot=t}\n")
+    result = run(path, K612, by_name(engine_name, ""), qemu)
+    assert "reboot: machine restart" in (result.folder / "console.log").read_text()
+    assert claim(result, "own").verdict is Verdict.NOT_EXERCISED
+    assert "no CPU had written to a port that resets it" in claim(result, "own").findings[-1].text
 
 
 def test_a_function_that_is_not_there_is_refused_before_the_emulated_platform_boots(

@@ -6,7 +6,7 @@ import errno
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 
@@ -523,8 +523,8 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
         if count > 1
     ]
     findings += [
-        _unseen(f"the machine reset during {name!r}, and the kernel had not said that it restarts: a triple fault?")
-        for name in _silent_resets(record)
+        _unseen(f"the machine reset during {name!r}, and {why}: a triple fault?")
+        for name, why in _unasked_resets(record)
     ]
     spoken_of = {
         step for expectation in expectations if isinstance(expectation, ExitStatus) for step in expectation.steps
@@ -538,21 +538,23 @@ def run_findings(record: RunRecord, expectations: Sequence[Expectation]) -> list
     return findings
 
 
-# kernel/reboot.c, kernel_restart(): an emergency, which is on every console before the machine is reset.
+# kernel/reboot.c, kernel_restart(): an emergency, which is on every console before the machine is reset, unless the
+# task that owns the console stands on a CPU that has been stopped.
 _RESTARTS = re.compile(r"reboot: Restarting system")
 
 
-def _silent_resets(record: RunRecord) -> list[str]:
-    """The reboots whose reset nothing on the console announced. QEMU reports a triple fault as a reset."""
+def _unasked_resets(record: RunRecord) -> Iterator[tuple[str, str]]:
+    """The reboots that nothing shows to be the kernel's, and what is missing. QEMU calls a triple fault a reset too."""
     doers = {step.id: step for step in record.scenario.steps} | record.scenario.actors
-    found = []
     for name, outcome in record.outcomes.items():
         if not isinstance(doers.get(name), Reboot) or outcome.result != OK:
             continue
-        said = record.console.after(name)
-        if said is not None and not any(_RESTARTS.search(line) for line in said):
-            found.append(name)
-    return found
+        reset, said = record.resets.get(outcome.boot), record.console.after(name)
+        if reset is not None and reset.wrote is not None:
+            if not any(write.resets for write in reset.wrote.values()):
+                yield name, "no CPU had written to a port that resets it"
+        elif said is not None and not any(_RESTARTS.search(line) for line in said):
+            yield name, "the kernel had not said that it restarts"
 
 
 def _about_holds(record: RunRecord, expectations: Sequence[Expectation]) -> list[Found]:

@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.guest.outcome import STEPS_LOG, Outcome
 from harness.machine.host import Host
 from harness.observe.console_log import ConsoleLog
-from harness.observe.sample import SAMPLES_LOG, Sample
+from harness.observe.sample import AT_RESET, SAMPLES_LOG, Sample
 from harness.probes.event import EVENTS_LOG, Event
 from harness.scenario.functions import Vendor
 from harness.scenario.kinds import HoldMode
@@ -78,6 +78,7 @@ class RunRecord:
     armed: tuple[str, ...]  # names of the probes that the kernel accepted
     events: tuple[Event, ...] = ()
     samples: Mapping[str, Sample] = field(default_factory=dict)
+    resets: Mapping[int, Sample] = field(default_factory=dict)  # by boot, those that were taken at its reset
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     console: ConsoleLog = field(default_factory=lambda: ConsoleLog(()))
     lost: Mapping[int, int] = field(default_factory=dict)
@@ -100,6 +101,7 @@ class RunRecord:
 def load_record(folder: Path) -> RunRecord:
     """Reads a run's folder. Raises UsageError when it is none, or was written by a newer harness."""
     run = _read_run(folder)
+    samples = [Sample.from_json(line) for line in _jsonl(folder / SAMPLES_LOG)]
     return RunRecord(
         folder=folder,
         name=run["scenario"],
@@ -110,7 +112,8 @@ def load_record(folder: Path) -> RunRecord:
         online=tuple(run["online"]),
         armed=tuple(run["armed"]),
         events=tuple(Event.from_json(line) for line in _jsonl(folder / EVENTS_LOG)),
-        samples={line["name"]: Sample.from_json(line) for line in _jsonl(folder / SAMPLES_LOG)},
+        samples={sample.name: sample for sample in samples},
+        resets={sample.boot: sample for sample in samples if sample.name == AT_RESET},
         outcomes={line["id"]: Outcome.from_json(line) for line in _jsonl(folder / STEPS_LOG)},
         console=ConsoleLog.parse(_text(folder / "console.log")),
         lost={int(boot): count for boot, count in run["lost"].items()},

@@ -21,6 +21,10 @@ _PAGING = 1 << 31  # CR0.PG
 _KERNEL_HALF = 1 << 63
 
 
+class NotInKernel(HostFault):
+    """No vCPU has the kernel's page tables: each is in user space, in the firmware, or waits for its start."""
+
+
 class NotMapped(HostFault):
     """Nothing is mapped at an address that a structure of the kernel points to."""
 
@@ -28,7 +32,8 @@ class NotMapped(HostFault):
 class Memory:
     """Reads by virtual address; each page is fetched once, so the guest must stand still.
 
-    Raises HostFault, on creation, when no vCPU has the kernel mapped; each read NotMapped, QmpLost, DeadlineExceeded.
+    Raises NotInKernel, on creation, when no vCPU has the kernel mapped; each read NotMapped. Both QmpLost and
+    DeadlineExceeded.
     """
 
     def __init__(self, machine: Machine, deadline: Deadline) -> None:
@@ -85,7 +90,7 @@ def _in_kernel(cpus: tuple[CpuRegisters, ...]) -> int:
     for cpu in cpus:
         if cpu.cr0 & _PAGING and cpu.rip & _KERNEL_HALF:
             return cpu.cpu
-    raise HostFault(
+    raise NotInKernel(
         "the guest kernel's memory cannot be read",
         expected="a vCPU in kernel mode",
         found=", ".join(f"CPU {cpu.cpu} at {cpu.rip:#x}" for cpu in cpus),

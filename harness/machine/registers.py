@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from harness.errors import HostFault
 
 _CPU = re.compile(r"^CPU#(\d+)\s*$", re.MULTILINE)
-_FIELD = {name: re.compile(rf"\b{name}=([0-9a-f]+)") for name in ("RIP", "EIP", "CR0", "CR3", "CR4", "EFER", "HLT")}
+_CONTROL = ("CR0", "CR3", "CR4", "EFER", "HLT")
+# A CPU in 16 or 32 bit mode (before its kernel entry, after a reset) shows the name on the right.
+_WIDTHS = {"RIP": "EIP", "RAX": "EAX", "RDX": "EDX"}
+_FIELD = {name: re.compile(rf"\b{name}=([0-9a-f]+)") for name in (*_CONTROL, *_WIDTHS, *_WIDTHS.values())}
 
 
 @dataclass(frozen=True)
 class CpuRegisters:
-    """What of one vCPU tells whether virtualization is on, and where the CPU is."""
+    """What of one vCPU tells whether virtualization is on, where the CPU is, and what it has written to a port."""
 
     cpu: int  # QEMU's CPU index, the guest's CPU number on these machines
     rip: int
@@ -25,6 +28,8 @@ class CpuRegisters:
     cr4: int
     efer: int
     halted: bool  # in HLT, or waiting for its start-up IPI
+    rax: int
+    rdx: int
 
 
 def parse(text: str) -> tuple[CpuRegisters, ...]:
@@ -40,17 +45,19 @@ def parse(text: str) -> tuple[CpuRegisters, ...]:
 
 
 def _record(cpu: int, body: str) -> CpuRegisters:
-    # A CPU in 16 or 32 bit mode (before its kernel entry, after a reset) shows EIP.
     found = {name: int(match[1], 16) for name, pattern in _FIELD.items() if (match := pattern.search(body))}
+    found |= {wide: found[narrow] for wide, narrow in _WIDTHS.items() if narrow in found}
     try:
         return CpuRegisters(
             cpu=cpu,
-            rip=found["RIP"] if "RIP" in found else found["EIP"],
+            rip=found["RIP"],
             cr0=found["CR0"],
             cr3=found["CR3"],
             cr4=found["CR4"],
             efer=found["EFER"],
             halted=bool(found["HLT"]),
+            rax=found["RAX"],
+            rdx=found["RDX"],
         )
     except KeyError as error:
         raise _unknown(body) from error
@@ -59,6 +66,6 @@ def _record(cpu: int, body: str) -> CpuRegisters:
 def _unknown(text: str) -> HostFault:
     return HostFault(
         "QEMU's `info registers -a` is not in the known format",
-        expected="CPU#n, then RIP, CR0, CR3, CR4, EFER and HLT",
+        expected="CPU#n, then RAX, RDX, RIP, CR0, CR3, CR4, EFER and HLT",
         evidence=text[:2000],
     )

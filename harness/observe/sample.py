@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.observe.port_write import PortWrite
+
 SAMPLES_LOG = "samples.jsonl"  # in a run's folder: a sample per line
+
+AT_RESET = "reset"  # the sample that is taken by itself when the machine resets
 
 ABSENT = "absent"  # what a path that leads nowhere holds
 PLATFORM = "platform."  # paths into the emulated platform's state begin so
@@ -19,7 +23,8 @@ class Sample:
     `virt` is per vCPU, offline ones included: whether EFER.SVME or CR4.VMXE is set, as QEMU's
     `info registers` shows it. `guest` is what `guestctl state` printed, or empty when the guest could not be
     asked (paused at its reset). `platform` is the emulated platform's own view, whatever the guest does; empty on an
-    engine without one. `online` are the CPUs that the guest had online.
+    engine without one. `online` are the CPUs that the guest had online. `wrote` is what each vCPU that stands right
+    behind an OUT has written; None where nobody looked, which is everywhere but at a reset.
     """
 
     name: str
@@ -30,6 +35,7 @@ class Sample:
     guest: Mapping[str, Any] = field(default_factory=dict)
     platform: Mapping[str, Any] = field(default_factory=dict)
     console: tuple[str, ...] = ()  # what the kernel said since the sample before, or since the boot
+    wrote: Mapping[int, PortWrite] | None = None
 
     @property
     def half_on(self) -> Mapping[int, str]:
@@ -83,5 +89,10 @@ class Sample:
                 "registers": {int(cpu): regs for cpu, regs in data["registers"].items()},
                 "online": tuple(data["online"]),
                 "console": tuple(data.get("console", ())),
+                "wrote": _port_writes(data.get("wrote")),
             }
         )
+
+
+def _port_writes(data: Mapping[str, Any] | None) -> Mapping[int, PortWrite] | None:
+    return None if data is None else {int(cpu): PortWrite(**write) for cpu, write in data.items()}

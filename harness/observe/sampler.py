@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from harness.deadline import Deadline
 from harness.guest.session import Session, guestctl_reply, parse_cpu_list
+from harness.machine.machine import Machine
+from harness.machine.memory import Memory, NotInKernel
+from harness.machine.registers import CpuRegisters
 from harness.machine.state import State
+from harness.observe.port_write import LENGTH, PortWrite
 from harness.observe.sample import Sample
 
 # A device node is what "misc_register last" is about; devtmpfs makes it.
@@ -34,7 +39,19 @@ def take_sample(name: str, session: Session, deadline: Deadline, stopped: bool =
         guest=guest,
         platform=session.machine.platform.summary(deadline) if session.machine.platform else {},
         console=_console(session),
+        wrote=_port_writes(session.machine, registers, deadline) if session.machine.state is State.RESET else None,
     )
+
+
+def _port_writes(machine: Machine, registers: Sequence[CpuRegisters], deadline: Deadline) -> Mapping[int, PortWrite]:
+    """What a vCPU has written to a port with its last instruction, of a machine that stands at its reset."""
+    try:
+        memory = Memory(machine, deadline)
+    except NotInKernel:
+        return {}
+    codes = {cpu: memory.read_virtual(cpu.rip - LENGTH, LENGTH) for cpu in registers if not cpu.halted}
+    writes = {cpu.cpu: PortWrite.before(code, cpu.rax, cpu.rdx) for cpu, code in codes.items() if code is not None}
+    return {cpu: write for cpu, write in writes.items() if write is not None}
 
 
 def _console(session: Session) -> tuple[str, ...]:

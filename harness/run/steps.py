@@ -20,7 +20,7 @@ from harness.guest.session import Session
 from harness.guest.tasks import Task, asleep, below, blocked_by_console, leaves, look, look_twice
 from harness.machine.ending import EndingKind, GuestEnded
 from harness.machine.state import ENDED, State
-from harness.observe.sample import SAMPLES_LOG
+from harness.observe.sample import AT_RESET, SAMPLES_LOG
 from harness.observe.sampler import take_sample
 from harness.probes.tracer import Tracer
 from harness.run.events import EventLog
@@ -62,7 +62,7 @@ _BOOT_ENDERS = (Reboot, Poweroff, Halt, Kexec, Panic)
 _NOT_TO_BE_PAUSED = ENDED - {State.PANICKED}
 
 # Samples that are taken by themselves, with the guest paused.
-_SAMPLED_ENDS = {State.RESET: "reset", State.OFF: "power-off"}
+_SAMPLED_ENDS = {State.RESET: AT_RESET, State.OFF: "power-off"}
 
 
 def _stands_after(step: Step) -> bool:

@@ -10,7 +10,7 @@ from harness.guest.outcome import OK, Outcome
 from harness.judge.record import Fault, Hold, RunRecord
 from harness.judge.verdict import ClaimVerdict
 from harness.observe.console_log import ConsoleLog
-from harness.observe.sample import Sample
+from harness.observe.sample import AT_RESET, Sample
 from harness.probes.event import Event
 from harness.scenario.kinds import Phase
 from harness.scenario.load import build_scenario
@@ -88,6 +88,7 @@ def record(
         armed=armed,
         events=tuple(events),
         samples={s.name: s for s in samples},
+        resets={s.boot: s for s in samples if s.name == AT_RESET},
         outcomes={o.id: o for o in outcomes},
         console=ConsoleLog.parse(console),
         lost=lost or {},

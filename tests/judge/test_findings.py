@@ -11,6 +11,7 @@ from harness.guest.outcome import UNFINISHED
 from harness.judge.judge import judge
 from harness.judge.record import Fault, RunRecord
 from harness.judge.verdict import Verdict
+from harness.observe.port_write import PortWrite
 from harness.scenario.expectations import EXPECTATION_KINDS
 from tests.judge.records import HEAD, emulated, event, only, outcome, record, sample, step
 
@@ -276,6 +277,30 @@ NEXT_BOOT = "[ 0.0] Linux version 6.12\n"
 )
 def test_a_triple_fault_does_not_pass_for_the_reset_that_was_asked_for(console: str, expected: Verdict) -> None:
     run = record(NEVER, LOAD, outcomes=[outcome("load"), outcome("reboot")], console=console, head=REBOOTS)
+    assert only(judge(run).claims).verdict is expected
+
+
+RESETS, OTHER = PortWrite(0x64, 0xFE), PortWrite(0x80, 0xFE)
+
+
+@pytest.mark.parametrize(
+    ("wrote", "boot", "said", "expected"),
+    [
+        ({0: RESETS}, 1, RESTART, Verdict.CONFIRMED),
+        ({0: OTHER, 1: RESETS}, 1, "", Verdict.CONFIRMED),  # who printed was stopped, and owned the console
+        ({}, 1, RESTART, Verdict.NOT_EXERCISED),  # after its last words
+        ({0: OTHER}, 1, RESTART, Verdict.NOT_EXERCISED),
+        ({0: RESETS}, 2, "", Verdict.NOT_EXERCISED),  # another reset
+        (None, 1, "", Verdict.NOT_EXERCISED),  # of a run from before anybody looked
+        (None, 1, RESTART, Verdict.CONFIRMED),
+    ],
+)
+def test_what_a_cpu_wrote_last_tells_a_restart_from_a_triple_fault(
+    wrote: dict[int, PortWrite] | None, boot: int, said: str, expected: Verdict
+) -> None:
+    at_reset = dataclasses.replace(sample("reset", []), boot=boot, wrote=wrote)
+    done = [outcome("load"), outcome("reboot")]
+    run = record(NEVER, LOAD, [at_reset], outcomes=done, console=BEGUN + said, head=REBOOTS)
     assert only(judge(run).claims).verdict is expected
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness.errors import Exit, UsageError
 from harness.judge.judge import judge
 from harness.judge.record import load_record
 from harness.judge.verdict import Finding
+from harness.observe.port_write import PortWrite
 
 RECORDED = Path(__file__).parent.parent / "recorded"
 RUNS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
@@ -44,6 +46,15 @@ def test_mutant_is_violated_by_the_state_of_the_cpus() -> None:
     claim = next(c for c in judgement.claims if c.use.claim.id == "cpuhp-invokes-online-on-each-cpu")
     texts = [found.text for found in claim.findings if found.finding is Finding.FAILED]
     assert "virtualization on at loaded: CPU none; expected: 0, 1, 2, 3" in texts
+
+
+def test_a_restart_that_a_starved_console_did_not_announce_is_told_by_the_write_that_did_it() -> None:
+    """CPU 0 was stopped while it printed, and took the console with it. CPU 3 was behind the OUT, as its RIP says."""
+    record = load_record(RECORDED / "vcpu-during-shutdown-7.3-console-starved")
+    assert "the kernel had not said that it restarts" in judge(record).claims[0].findings[-1].text
+    assert record.resets[1].registers[3]["rip"] == 0xFFFFFFFF8131FA49
+    seen = dataclasses.replace(record.resets[1], wrote={3: PortWrite(0x64, 0xFE)})
+    assert judge(dataclasses.replace(record, resets={1: seen})).exit is Exit.CONFIRMED
 
 
 def test_judging_answers_another_question_about_the_same_run(tmp_path: Path) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import HostFault
 from harness.machine import toolchain
 from harness.machine.argv import MachineSpec
-from harness.machine.memory import Memory, NotMapped, _in_kernel
+from harness.machine.memory import Memory, NotInKernel, NotMapped, _in_kernel
 from harness.machine.registers import CpuRegisters
 from harness.probes.kallsyms import symbol_table
 from tests import guests
@@ -17,13 +16,13 @@ from tests.guests import deadline
 
 
 def cpu(number: int, rip: int, cr0: int = 0x80050033) -> CpuRegisters:
-    return CpuRegisters(number, rip, cr0, 0, 0, 0, False)
+    return CpuRegisters(number, rip, cr0, 0, 0, 0, False, 0, 0)
 
 
 def test_a_vcpu_in_the_kernel_is_asked() -> None:
     user, real_mode, kernel = cpu(0, 0x401000), cpu(1, 0xFFF0, cr0=0x10), cpu(2, 0xFFFFFFFF81000000)
     assert _in_kernel((user, real_mode, kernel)) == 2
-    with pytest.raises(HostFault, match="CPU 0 at 0x401000, CPU 1 at 0xfff0"):
+    with pytest.raises(NotInKernel, match="CPU 0 at 0x401000, CPU 1 at 0xfff0"):
         _in_kernel((user, real_mode))
 
 

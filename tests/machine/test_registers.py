@@ -17,6 +17,7 @@ def test_a_running_guest_with_kvm_amd_loaded() -> None:
     assert first.rip == 0xFFFFFFFF81CD1E9F
     assert (first.halted, second.halted) == (True, False)
     assert first.cr4 == 0x751EF0
+    assert (first.rax, first.rdx) == (0, 0)
     assert SVM.on(first) and SVM.on(second)
     assert not VMX.on(first)
 
@@ -24,6 +25,7 @@ def test_a_running_guest_with_kvm_amd_loaded() -> None:
 def test_cpus_in_the_firmware_have_no_64_bit_registers() -> None:
     first, second = parse((DATA / "registers-firmware.txt").read_text())
     assert (first.rip, second.rip) == (0xF0574, 0xFFF0)
+    assert (first.rax, first.rdx) == (6, 0xCF9)
     assert not SVM.on(first)
 
 
