@@ -21,6 +21,7 @@ class Extension:
     module: str
     register: str  # a field of CpuRegisters
     bit: int
+    cpuid: tuple[int, int]  # the leaf, and the bit of ECX, that say that a CPU has it
     vendors: tuple[str, ...]  # vendor_id of /proc/cpuinfo: whose CPUs have it
 
     def on(self, registers: CpuRegisters) -> bool:
@@ -30,8 +31,10 @@ class Extension:
 
 
 # EFER.SVME: AMD APM vol. 2, 15.4; CR4.VMXE: Intel SDM vol. 3, 24.7.
-SVM = Extension("svm", module="kvm_amd", register="efer", bit=12, vendors=("AuthenticAMD", "HygonGenuine"))
-VMX = Extension("vmx", module="kvm_intel", register="cr4", bit=13, vendors=("GenuineIntel",))
+SVM = Extension(
+    "svm", module="kvm_amd", register="efer", bit=12, cpuid=(0x8000_0001, 2), vendors=("AuthenticAMD", "HygonGenuine")
+)
+VMX = Extension("vmx", module="kvm_intel", register="cr4", bit=13, cpuid=(1, 5), vendors=("GenuineIntel",))
 
 
 @dataclass(frozen=True)

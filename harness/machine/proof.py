@@ -1,7 +1,7 @@
 """Proof that an engine works here: a guest that boots, prints, and turns virtualization on.
 
 Nothing less proves it. There are machines whose /dev/kvm opens and creates VMs, and on which QEMU then aborts or the
-guest hangs in its first second.
+guest hangs in its first second. What keeps an engine from working for sure is found before (harness/machine/kvm.py).
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from typing import Any
 from harness import paths, progress
 from harness.cache import NotInCache, locked, require_making
 from harness.deadline import Deadline
-from harness.errors import HarnessError
+from harness.errors import DeadlineExceeded, HarnessError, HostFault
 from harness.images.direct import direct_image
 from harness.images.initramfs import build_image
 from harness.images.keys import make_keys, run_overlay
 from harness.images.recipe import load_recipe
 from harness.kernels import BuildOptions, Kernel, resolve
+from harness.machine import kvm
 from harness.machine.argv import BootFiles, MachineSpec
 from harness.machine.emulated import platform_of
+from harness.machine.ending import EndingKind, GuestOutOfReach
 from harness.machine.engine import Engine
-from harness.machine.host import boot_id, host_cpu
+from harness.machine.host import boot_id, host_cpu, this_host
 from harness.machine.machine import Machine
 from harness.machine.toolchain import Qemu
 from harness.platform import build
@@ -37,6 +39,7 @@ from harness.platform import build
 PROOF_KERNEL = "debian:6.12"
 
 _CPUS = 2
+_EMULATED_S = 240.0  # for a guest on an emulated host: each of its exits is emulated, too
 _SAID = "harness-proof"
 _QEMU_PREFIX = re.compile(r"^\S*Z (\S*qemu\S*: )?")  # the time, and QEMU's long path
 
@@ -50,6 +53,17 @@ class Proof:
     text: str
     advice: str = ""
     seconds: float = 0.0
+    expected: str = ""  # of one that does not work, where `text` is what was found instead
+
+    @classmethod
+    def of(cls, engine: Engine, obstacle: kvm.Obstacle) -> Proof:
+        """The proof that `engine` does not work."""
+        return cls(engine.label, False, obstacle.found, obstacle.advice, expected=obstacle.expected)
+
+    def fault(self) -> HostFault:
+        """Of an engine that does not work, for somebody who wants that one."""
+        what = f"engine {self.engine} does not work on this host"
+        return HostFault(what, expected=self.expected, found=self.text, hint=self.advice)
 
 
 def proof_of(engine: Engine, qemu: Qemu, deadline: Deadline, *, again: bool = False) -> Proof:
@@ -78,6 +92,8 @@ def _obstacle(engine: Engine, qemu: Qemu, deadline: Deadline) -> Proof | None:
     if not engine.suits(vendor):
         text = f"this host's CPU ({vendor}) has no {engine.extension.name.upper()}"
         return Proof(engine.label, works=False, text=text)
+    if engine.on_host and (obstacle := kvm.look(engine.extension, kvm.this_kvm_host())):
+        return Proof.of(engine, obstacle)
     if engine.emulated:
         try:
             build.plugin(qemu.version, deadline)
@@ -103,9 +119,9 @@ def prove(engine: Engine, qemu: Qemu, deadline: Deadline) -> Proof:
         platform = platform_of(spec, engine, qemu, folder, deadline)
         with Machine(spec, engine, qemu, files, folder, platform) as machine:
             try:
-                text = _try(machine, kernel, deadline.sooner(engine.proof_s, f"a guest with engine {engine.label}"))
+                text = _try(machine, kernel, deadline.sooner(patience(engine), f"a guest with engine {engine.label}"))
             except HarnessError as error:
-                return Proof(engine.label, False, _failure(machine, error), _ADVICE[engine.on_host])
+                return _failure(machine, error)
         return Proof(engine.label, True, text, seconds=round(time.monotonic() - begin, 1))
 
 
@@ -118,36 +134,62 @@ def _try(machine: Machine, kernel: Kernel, deadline: Deadline) -> str:
     # The shell's echo of the command has the words, but no digit after them.
     status = machine.wait_console(rf"{_SAID} \d", deadline).text.rpartition(" ")[2]
     if status != "0":
-        raise HarnessError(f"a guest boots, but modprobe {module} fails in it", evidence=machine.console.excerpt())
+        raise _NoVirtualization(f"a guest boots, but modprobe {module} fails in it")
     off = [cpu for cpu, on in machine.virtualization(deadline).items() if not on]
     if off:
-        raise HarnessError(f"{module} loads, but virtualization stays off on CPUs {off}")
+        raise _NoVirtualization(f"a guest boots and {module} loads, but virtualization stays off on CPUs {off}")
     return f"a guest with Linux {kernel.release} booted, and {module} turned virtualization on"
 
 
-def _failure(machine: Machine, error: HarnessError) -> str:
-    """One line for a table: what failed, what QEMU said first, what the guest said last."""
+def patience(engine: Engine) -> float:
+    """Seconds for a guest that proves `engine`. Where the host itself is emulated, all its engines are."""
+    return max(engine.proof_s, _EMULATED_S) if this_host(()).emulated else engine.proof_s
+
+
+class _NoVirtualization(HarnessError):
+    """The guest is well, and its KVM has no virtualization."""
+
+
+def _failure(machine: Machine, error: HarnessError) -> Proof:
+    """What failed, what QEMU said first, what the guest said last."""
+    engine = machine.engine
     words = _lines(machine.run / "qemu.log")
     complaint = next((line for line in words if "warning" not in line), "")
+    said = f"; QEMU said: {_QEMU_PREFIX.sub('', complaint)}" if complaint else ""
     printed = _lines(machine.run / "console.log")
-    parts = [error.what]
-    if complaint:
-        parts.append(f"QEMU said: {_QEMU_PREFIX.sub('', complaint)}")
-    parts.append(f"the guest's last line: {printed[-1]}" if printed else "the guest printed nothing")
-    return "; ".join(parts)
+    if engine.on_host:
+        obstacle = kvm.this_kvm_host().obstacle(
+            _case(error, printed),
+            engine.extension,
+            cpu=engine.cpu,
+            ending=_ended(error),
+            said=said,
+            line=printed[-1] if printed else "",
+            seconds=patience(engine),
+        )
+        return Proof.of(engine, obstacle)
+    last = f"the guest's last line: {printed[-1]}" if printed else "the guest printed nothing"
+    return Proof(engine.label, False, f"{error.what}{said}; {last}", "report this with `harness doctor --json -`")
+
+
+def _case(error: HarnessError, printed: list[str]) -> str:
+    """The case of kvm.CASES that a boot ended in."""
+    if isinstance(error, GuestOutOfReach) and error.ending.kind is EndingKind.QEMU_DIED:
+        return "QEMU ended"
+    if not printed:
+        return "no kernel runs"
+    return "no virtualization" if isinstance(error, _NoVirtualization) else "not ready"
+
+
+def _ended(error: HarnessError) -> str:
+    """What a boot came to, in one line: of a wait that ran out, how the guest was then, which is its evidence."""
+    return error.evidence.partition("\n")[0] or error.what if isinstance(error, DeadlineExceeded) else error.what
 
 
 def _lines(log: Path) -> list[str]:
     """The lines that say something; none when there is no such file yet."""
     text = log.read_text(errors="replace") if log.exists() else ""
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-# By Engine.on_host.
-_ADVICE = {
-    True: "use tcg-svm; kvm needs a host with hardware virtualization that this user may use, and with nesting on",
-    False: "report this with the output of `harness doctor --json -`",
-}
 
 
 def _load(store: Path, qemu: Qemu) -> dict[str, Proof]:

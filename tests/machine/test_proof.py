@@ -1,15 +1,21 @@
 """Proofs: what is kept of them, and one that is real."""
 
+import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from harness.errors import HostFault, UsageError
-from harness.machine import proof, toolchain
+from harness import progress
+from harness.cache import reading_only
+from harness.errors import DeadlineExceeded, HarnessError, HostFault, UsageError
+from harness.machine import kvm, proof, toolchain
 from harness.machine.auto import Tools
-from harness.machine.engine import ENGINES
-from harness.machine.host import host_cpu
+from harness.machine.ending import Ending, EndingKind, GuestEnded, GuestOutOfReach
+from harness.machine.engine import ENGINES, SVM, Engine
+from harness.machine.host import KVM_DEVICE, Host, host_cpu
+from harness.machine.kvm import Obstacle
 from harness.machine.proof import Proof, proof_of
 from harness.machine.toolchain import Qemu
 from harness.platform import build
@@ -21,10 +27,31 @@ TCG_SVM = next(engine for engine in ENGINES if engine.name == "tcg-svm")
 TCG_VMX = next(engine for engine in ENGINES if engine.name == "tcg-vmx")
 
 
+KVM = Engine("kvm", SVM, accel="kvm", cpu="host", on_host=True, proof_s=30.0)
+ABSENT = Obstacle("no module", "/dev/kvm, which kvm_amd makes", "/dev/kvm is absent", "modprobe kvm_amd")
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where proofs are kept, on a host whose KVM shows no obstacle."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    monkeypatch.setattr(kvm, "look", lambda *_: None)
     return tmp_path / "proofs.json"
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The notes that were made."""
+    notes: list[str] = []
+    monkeypatch.setattr(progress, "note", notes.append)
+    return notes
+
+
+def on_amd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that could have kvm (svm), whatever this one is."""
+    cpu = dataclasses.replace(host_cpu(), vendor="AuthenticAMD")
+    for module in ("auto", "proof"):
+        monkeypatch.setattr(f"harness.machine.{module}.host_cpu", lambda: cpu)
 
 
 def keep(cache: Path, *proofs: Proof) -> None:
@@ -110,6 +137,126 @@ def test_emulated_vmx_needs_a_qemu_with_its_plugin_api(cache: Path) -> None:
     found = proof_of(TCG_VMX, Qemu(("qemu",), "7.2.22", "a test"), deadline())
     assert not found.works
     assert "plugin API 7" in found.text and "found: QEMU 7.2.22" in found.text
+
+
+def test_a_named_kvm_that_does_not_work_is_the_host_s_fault_and_nothing_else_is_taken(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_amd(monkeypatch)
+    keep(cache, Proof("kvm (svm)", False, "silence", "update it", expected="a word"), Proof("tcg-svm", True, "kept"))
+    with pytest.raises(HostFault) as caught:
+        Tools("kvm", QEMU).engine()
+    fault = caught.value
+    assert (fault.found, fault.hint, fault.expected) == ("silence", "update it", "a word")
+    assert "kvm (svm) does not work on this host" in fault.what
+    keep(cache, Proof("kvm (svm)", True, "seen"))
+    assert Tools("kvm", QEMU).engine().name == "kvm"
+
+
+def test_an_obstacle_outweighs_what_a_boot_has_proven_and_is_not_kept(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_amd(monkeypatch)
+    keep(cache, Proof("kvm (svm)", True, "seen"))
+    with monkeypatch.context() as patch:
+        patch.setattr(kvm, "look", lambda *_: ABSENT)
+        found = proof_of(KVM, QEMU, deadline())
+    assert (found.works, found.text, found.advice) == (False, ABSENT.found, ABSENT.advice)
+    assert proof_of(KVM, QEMU, deadline()).works
+
+
+def test_auto_says_why_and_what_it_takes_instead(
+    cache: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_amd(monkeypatch)
+    monkeypatch.setattr(kvm, "look", lambda *_: ABSENT)
+    keep(cache, Proof("tcg-svm", True, "a guest booted"))
+    tools = Tools("auto", QEMU)
+    assert [tools.engine().name for _ in range(2)] == ["tcg-svm", "tcg-svm"]
+    assert told == [
+        "engine kvm (svm) does not work here: /dev/kvm is absent",
+        "engine tcg-svm works: a guest booted",
+        "engine auto: tcg-svm in place of kvm (svm), see `harness doctor`",
+    ]
+
+
+def test_where_kvm_works_nothing_is_said_of_the_others(
+    cache: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_amd(monkeypatch)
+    keep(cache, Proof("kvm (svm)", True, "a guest booted"))
+    assert Tools("auto", QEMU).engine().name == "kvm"
+    assert told == ["engine kvm (svm) works: a guest booted"]
+
+
+def test_a_dry_run_says_what_is_known_of_a_named_kvm(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_amd(monkeypatch)
+    with reading_only():
+        assert Tools("kvm", QEMU).foreseen(MachineSection())[1].startswith("asked for; not proven")
+        keep(cache, Proof("kvm (svm)", False, "silence"))
+        assert Tools("kvm", QEMU).foreseen(MachineSection())[1] == "asked for, and does not work here: silence"
+        keep(cache, Proof("kvm (svm)", True, "seen"))
+        assert Tools("kvm", QEMU).foreseen(MachineSection())[1] == "asked for"
+
+
+SILENT = Ending(EndingKind.SILENT, 1, "the guest is silent")
+ABORTED = Ending(EndingKind.QEMU_DIED, 1, "QEMU died: killed by SIGABRT")
+
+
+@pytest.mark.parametrize(
+    ("error", "printed", "case"),
+    [
+        (GuestOutOfReach(ABORTED), [], "QEMU ended"),
+        (GuestOutOfReach(ABORTED), ["[    0.0] Linux"], "QEMU ended"),
+        (GuestEnded(SILENT), [], "no kernel runs"),
+        (DeadlineExceeded("timed out"), [], "no kernel runs"),
+        (DeadlineExceeded("timed out"), ["Probing EDD"], "not ready"),
+        (GuestEnded(dataclasses.replace(SILENT, kind=EndingKind.PANIC)), ["Oops"], "not ready"),
+        (proof._NoVirtualization("modprobe fails"), ["Linux"], "no virtualization"),
+    ],
+)
+def test_what_a_boot_came_to_is_a_case(error: HarnessError, printed: list[str], case: str) -> None:
+    assert proof._case(error, printed) == case
+
+
+def test_an_emulated_host_gets_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    metal = Host("AuthenticAMD", "AMD EPYC", "6.12", "", "", {})
+    monkeypatch.setattr(proof, "this_host", lambda _: metal)
+    assert proof.patience(KVM) == KVM.proof_s
+    monkeypatch.setattr(proof, "this_host", lambda _: dataclasses.replace(metal, hypervisor="QEMU TCG"))
+    assert proof.patience(KVM) > KVM.proof_s
+
+
+@pytest.mark.boot
+@pytest.mark.network
+@pytest.mark.skipif(not os.access(KVM_DEVICE, os.R_OK | os.W_OK), reason="no /dev/kvm")
+@pytest.mark.skipif(kvm.look(SVM, kvm.this_kvm_host()) is None, reason="the host's KVM gives its guests SVM")
+def test_a_kvm_that_makes_vms_and_runs_no_kernel_is_told_from_a_broken_kernel() -> None:
+    """For real where KVM is kvm_pvm, which creates VMs; 41 s, of which the guest has 30."""
+    found = proof.prove(KVM, toolchain.find(deadline(600)), deadline(900))
+    assert not found.works
+    assert "no kernel prints anything in 30 s" in found.text and "CPU0 at 0x" in found.text
+    assert "update this host's kernel" in found.advice
+
+
+@pytest.mark.boot
+@pytest.mark.network
+@pytest.mark.skipif(not os.access(KVM_DEVICE, os.R_OK | os.W_OK), reason="no /dev/kvm")
+def test_a_qemu_that_does_not_take_the_cpu_is_quoted_with_its_exit_status() -> None:
+    unknown = dataclasses.replace(KVM, cpu="host,no-such-feature=on")
+    found = proof.prove(unknown, toolchain.find(deadline(600)), deadline(900))
+    assert not found.works
+    assert "QEMU died: exit status 1" in found.text and "no-such-feature" in found.text
+    assert "HARNESS_QEMU" in found.advice and found.expected.endswith("-accel kvm -cpu host,no-such-feature=on")
+
+
+@pytest.mark.boot
+@pytest.mark.network
+def test_a_qemu_that_aborts_is_quoted_with_its_signal() -> None:
+    words = "qemu: kvm_buf_set_msrs: Assertion ret == cpu->kvm_msr_buf->nmsrs failed."
+    broken = Qemu(("sh", "-c", f"echo '{words}' >&2; kill -ABRT $$"), "11.1.3", "a test")
+    found = proof.prove(KVM, broken, deadline(900))
+    assert found.text == f"QEMU died: killed by SIGABRT; QEMU said: {words}"
 
 
 @pytest.mark.boot
