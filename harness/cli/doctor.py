@@ -46,8 +46,8 @@ def _show(console: Console, report: Report) -> None:
         table.add_column(heading, overflow="fold")
     for proof in report.engines:
         level = Level.OK if proof.works else Level.NOTE
-        took = f" ({proof.seconds} s)" if proof.works else ""
-        _row(table, level, f"engine {proof.engine}", proof.text + took, proof.advice)
+        more = f" ({proof.seconds} s)" if proof.works else f"; expected: {proof.expected}" if proof.expected else ""
+        _row(table, level, f"engine {proof.engine}", proof.text + more, proof.advice)
     for check in report.checks:
         _row(table, check.level, check.name, check.found, check.advice)
     console.print(table)

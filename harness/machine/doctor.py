@@ -8,13 +8,13 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from harness import paths
 from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.machine import host
-from harness.machine.engine import SVM, VMX, Engine
+from harness.machine.engine import SVM, VMX, Engine, Extension
+from harness.machine.kvm import OFF, RIVALS, KvmHost, this_kvm_host
 from harness.machine.proof import Proof, proof_of
 from harness.machine.toolchain import Qemu, find
 
@@ -83,7 +83,7 @@ _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin
 
 def examine(engines: tuple[Engine, ...], deadline: Deadline) -> Report:
     """Looks at the host, and tries each of `engines` with a guest, whatever an earlier try gave."""
-    checks = [*_host(), *_kvm(), *_tools()]
+    checks = [*_host(), *kvm_checks(this_kvm_host()), *_tools()]
     try:
         qemu = find(deadline)
     except HarnessError as error:
@@ -123,7 +123,17 @@ def _host() -> Iterator[Check]:
         advice = f"free some space, or set {variable} to a folder on a larger disk"
         yield _enough(f"disk for {name}", host.free_gib(folder), need, f"GiB free at {folder}", advice)
     yield Check("host kernel", Level.OK, platform.release())
+    yield _beneath(host.this_host(()))
     yield Check("Python", Level.OK, platform.python_version())
+
+
+def _beneath(found: host.Host) -> Check:
+    """What the host runs on; a report of engine kvm says the same."""
+    text = f"a guest of {found.hypervisor}" if found.hypervisor else "bare metal, as far as the CPUs tell"
+    text += f" ({found.hardware})" if found.hardware else ""
+    if found.emulated:
+        return Check("host", Level.NOTE, text, "emulated CPUs: engine kvm is slow, and its verdicts say so")
+    return Check("host", Level.OK, text)
 
 
 def _enough(name: str, found: float, need: float, unit: str, advice: str) -> Check:
@@ -133,36 +143,54 @@ def _enough(name: str, found: float, need: float, unit: str, advice: str) -> Che
     return Check(name, Level.NOTE, text, f"{need:g} are advised: {advice}")
 
 
-def _kvm() -> Iterator[Check]:
-    """The prerequisites of kvm; that they are there does not prove that it works."""
-    yield _kvm_device(host.KVM_DEVICE)
-    for extension in (VMX, SVM):
-        nested = host.nested(extension.module)
-        if nested is None:
-            if extension.name in host.host_cpu().flags:
-                advice = f"modprobe {extension.module}, for engine kvm"
-                yield Check(extension.module, Level.NOTE, "not loaded on the host", advice)
-            continue
-        on = nested in ("Y", "1")
-        advice = f"echo options {extension.module} nested=1 > /etc/modprobe.d/nested.conf, and load it again"
-        yield Check(
-            f"{extension.module}.nested", Level.OK if on else Level.NOTE, nested, "" if on else f"for kvm: {advice}"
-        )
-    flags = host.host_cpu().flags & {"vmx", "svm"}
-    yield Check(
-        "CPU virtualization",
-        Level.OK if flags else Level.NOTE,
-        ", ".join(sorted(flags)) or "neither vmx nor svm in /proc/cpuinfo",
-        "" if flags else "for kvm: switch it on in the firmware, or in the machine that this one runs in",
-    )
+def kvm_checks(found: KvmHost) -> Iterator[Check]:
+    """How the host's KVM is set up. Whether it works, its engine's proof says."""
+    for extension in (SVM, VMX):
+        if found.cpu.vendor in extension.vendors:
+            yield from _parameters(extension, found)
+    for module, advice in RIVALS.items():
+        if found.has(module):
+            yield Check(module, Level.NOTE, "loaded: a hypervisor that KVM cannot run beside", f"for kvm: {advice}")
 
 
-def _kvm_device(device: Path) -> Check:
-    if not device.exists():
-        return Check(str(device), Level.NOTE, "absent", "for kvm: load kvm_intel or kvm_amd on the host")
-    if not os.access(device, os.R_OK | os.W_OK):
-        return Check(str(device), Level.NOTE, "no permission", "for kvm: adduser $USER kvm, and log in again")
-    return Check(str(device), Level.OK, "can be opened, which does not prove that it works")
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a KVM module that should be on, and what is the matter where it is off.
+
+    Others do not matter here: an IOMMU (VFIO wants one, and no guest of the harness has a device of the host's), the
+    shadow VMCS and enlightened VMCS (how fast nesting is).
+    """
+
+    module: str
+    name: str
+    off: str
+
+
+_PAGING = (
+    "guests' page tables are kept in shadow, and a guest's own KVM has no {} either: slow, and not what is measured"
+)
+PARAMETERS = (
+    Parameter("kvm_intel", "nested", "a guest's CPUs have no VMX"),
+    Parameter("kvm_intel", "ept", _PAGING.format("EPT")),
+    Parameter("kvm_intel", "unrestricted_guest", "real mode is emulated by software: a guest's firmware is slow"),
+    Parameter("kvm_amd", "nested", "a guest's CPUs have no SVM"),
+    Parameter("kvm_amd", "npt", _PAGING.format("NPT")),
+)
+
+
+def _parameters(extension: Extension, found: KvmHost) -> Iterator[Check]:
+    for parameter in PARAMETERS:
+        value = found.parameter(parameter.module, parameter.name)
+        if parameter.module == extension.module and value:
+            name = f"{parameter.module}.{parameter.name}"
+            off = value in OFF
+            advice = f"for kvm: modprobe -r {parameter.module} && modprobe {parameter.module} {parameter.name}=1"
+            yield Check(
+                name,
+                Level.NOTE if off else Level.OK,
+                f"{value}: {parameter.off}" if off else value,
+                advice if off else "",
+            )
 
 
 def _tools() -> Iterator[Check]:
