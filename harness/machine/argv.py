@@ -37,6 +37,7 @@ class MachineSpec:
     memory_mib: int = 512  # Debian's kernel, an initramfs of 30 MB, and a crash kernel fit
     cmdline: str = ""  # after BASE_CMDLINE
     kexec_disks: bool = False  # the kernel image as /dev/vda and the initramfs as /dev/vdb, read-only
+    cpu_model: str = ""  # as scenarios name them, on an engine that can choose one
     without_virt: int = 0  # how many of the last CPUs lack the engine's extension
     platform: PlatformConfig = field(default_factory=PlatformConfig)  # on an engine with the emulated platform
 
@@ -201,7 +202,8 @@ def script(qemu: Qemu, parts: tuple[Group, ...]) -> str:
 def _engine(spec: MachineSpec, engine: Engine) -> tuple[Group, ...]:
     why = f"engine {engine.label}"
     # Properties given to -cpu go for CPUs that are devices, and for those plugged in later, too.
-    cpu = ",".join((engine.cpu, *(spec.platform.cpu.qemu_properties() if engine.emulated else ())))
+    emulated = spec.platform.cpu.qemu_properties() if engine.emulated else ()
+    cpu = ",".join((*engine.qemu_cpu(spec.cpu_model), *emulated))
     if not spec.hotplug or engine.known_to_linux:
         return (Group(why, ("-accel", engine.accel, "-cpu", cpu)),)
     return (
@@ -241,7 +243,7 @@ def _odd_cpus(spec: MachineSpec, engine: Engine) -> list[str]:
     words: list[str] = []
     for cpu in spec.cpus_without_virt:
         place = f"socket-id={cpu // cores},core-id={cpu % cores},thread-id=0"
-        words += ["-device", f"{engine.cpu}-x86_64-cpu,{place},{engine.extension.name}=off"]
+        words += ["-device", f"{engine.qemu_cpu(spec.cpu_model)[0]}-x86_64-cpu,{place},{engine.extension.name}=off"]
     return words
 
 

@@ -5,12 +5,13 @@ Adding one is one more row in `ENGINES`; nothing else in the harness knows them 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.machine.registers import CpuRegisters
 from harness.scenario.functions import Vendor
-from harness.scenario.machine import MachineSection
+from harness.scenario.machine import CpuSection, MachineSection
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ SVM = Extension(
 VMX = Extension("vmx", module="kvm_intel", register="cr4", bit=13, cpuid=(1, 5), vendors=("GenuineIntel",))
 
 
+# The CPU models of scenarios as QEMU has them for KVM on Intel; it has no Emerald Rapids. The versions stand still,
+# while a name without one may mean another CPU in another QEMU. They have VMX's capabilities, and not VMX itself.
+QEMU_MODELS: Mapping[str, str] = {"sapphirerapids": "SapphireRapids-v1", "graniterapids": "GraniteRapids-v1"}
+
+
 @dataclass(frozen=True)
 class Engine:
     """One way of running guests."""
@@ -60,9 +66,19 @@ class Engine:
             return machine.virt.upper()
         if machine.tdx is not None and not self.emulated:
             return "a TDX module"
-        if machine.cpu is not None and not self.emulated:
-            return "CPUs that can be chosen (`cpu:`)"
-        return ""
+        if machine.cpu is None or self.emulated:
+            return ""
+        if machine.cpu != CpuSection(model=machine.cpu.model):
+            return "CPUs that can be broken (`cpu:` with more than a model)"
+        return "" if self._chooses(machine.cpu.model) else f"CPUs of the model {machine.cpu.model}"
+
+    def qemu_cpu(self, model: str) -> tuple[str, ...]:
+        """QEMU's CPU model, and its properties: for a `model` of a scenario that can be chosen, else the engine's."""
+        return (QEMU_MODELS[model], f"{self.extension.name}=on") if self._chooses(model) else (self.cpu,)
+
+    def _chooses(self, model: str) -> bool:
+        """Whether the CPUs can be of that model; with QEMU's own SVM they cannot, and `host` is what the host has."""
+        return self.on_host and self.extension is VMX and model in QEMU_MODELS
 
     @property
     def label(self) -> str:

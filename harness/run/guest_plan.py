@@ -58,6 +58,7 @@ def machine_spec(scenario: Scenario, steps: Sequence[Step], *, with_points: bool
         sockets=section.sockets,
         memory_mib=section.memory,
         without_virt=section.without_virt,
+        cpu_model=section.cpu.model if section.cpu is not None else "",
         cmdline=" ".join(word for word in words if word),
         kexec_disks=kexec or crash,
         platform=section.platform(),

@@ -74,7 +74,7 @@ class CpuSection(_Frozen):
     """The emulated CPUs, and what is odd about some: `cpu: {model: sapphirerapids, feat_ctl: {1: 1}, vmxe: [2]}`."""
 
     model: ModelName = DEFAULT_MODEL
-    """Which VMX capabilities they have."""
+    """Which family, model and stepping; on engine `kvm` with VMX, which of QEMU's models."""
     feat_ctl: dict[Cpu, U64] = {}
     """IA32_FEATURE_CONTROL at power-on, by CPU: 1 is locked without VMX, 0 unlocked."""
     vmx: dict[Cpu, dict[ControlName, Literal[False]]] = {}
@@ -166,7 +166,7 @@ class MachineSection(_Frozen):
     without_virt: Annotated[int, Field(ge=0, le=63)] = 0
     """How many of the last CPUs lack SVM or VMX."""
     cpu: CpuSection | None = None
-    """What is odd about the emulated CPUs."""
+    """Which CPUs, and what is odd about emulated ones."""
     tdx: TdxSection | None = None
     """The TDX module; without this key there is no TDX."""
 

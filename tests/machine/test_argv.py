@@ -94,6 +94,14 @@ def test_the_platform_s_plugin_is_loaded_by_the_harness_and_left_out_of_the_scri
     assert "\n   \\" not in by_hand, "no empty line in the command"
 
 
+def test_a_model_that_was_chosen_on_intel_has_vmx_on_all_cpus_but_the_odd_ones() -> None:
+    intel = by_name("kvm", "GenuineIntel")
+    assert "-accel kvm -cpu host -smp" in words(MachineSpec(cpus=4), engine=intel)
+    line = words(MachineSpec(cpus=4, without_virt=1, cpu_model="sapphirerapids"), engine=intel)
+    assert "-accel kvm -cpu SapphireRapids-v1,vmx=on " in line
+    assert "-device SapphireRapids-v1-x86_64-cpu,socket-id=0,core-id=3,thread-id=0,vmx=off" in line
+
+
 def test_emulated_cpus_without_vmx_inherit_the_rest() -> None:
     line = words(MachineSpec(cpus=4, sockets=2, without_virt=1), engine=VMX)
     assert "-device max-x86_64-cpu,socket-id=1,core-id=1,thread-id=0,vmx=off" in line
