@@ -19,6 +19,8 @@ from harness.cli import cli
 from harness.errors import Exit
 from harness.guest.actions import command, perform
 from harness.judge.findings import _find
+from harness.machine import engine
+from harness.machine.kvm import CASES
 from harness.observe.sample import ABSENT, Sample
 from harness.paths import PROJECT
 from harness.platform import build
@@ -40,6 +42,8 @@ from tests.bochs.test_second_opinion import EXPLAINED
 
 SCENARIOS = PROJECT / "docs" / "scenarios.md"
 FIDELITY = PROJECT / "docs" / "fidelity.md"
+ENGINES = PROJECT / "docs" / "engines.md"
+LABELS = [engine.label for engine in engine.ENGINES]
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
 SAMPLE = PROJECT / "tests" / "data" / "sample.json"  # vm-open of scenarios/life-of-a-vm.yaml on Debian 6.12.95
 
@@ -136,6 +140,14 @@ def test_table_has_exactly_these_rows(heading: str, expected: set[str]) -> None:
 def test_every_event_of_the_platform_is_documented_with_its_arguments() -> None:
     found = {name: tuple(codes(row[1])) for row in tables()["platform event"] for name in codes(row[0])}
     assert found == dict(PLATFORM_EVENTS)
+
+
+def test_every_obstacle_of_kvm_is_documented_in_its_order() -> None:
+    assert [row[0] for row in tables(ENGINES)["obstacle"]] == list(CASES)
+
+
+def test_every_engine_is_documented_in_the_order_of_auto() -> None:
+    assert [codes(row[0])[0] for row in tables(ENGINES)["engine"]][: len(LABELS)] == LABELS
 
 
 def test_required_keys_are_said_to_be() -> None:
