@@ -9,7 +9,8 @@ from typing import Protocol
 from harness.errors import HarnessError
 from harness.fleet.cell import CellRun
 from harness.machine.auto import Tools
-from harness.machine.engine import Engine
+from harness.machine.engine import AUTO, Engine, by_name
+from harness.machine.host import host_cpu
 from harness.report.result import RunResult
 from harness.run.batch import fitting_workers
 from harness.scenario.machine import MachineSection
@@ -43,6 +44,10 @@ class LocalPool:
         self._tools: dict[str, Tools] = {}
 
     def choose(self, name: str, machine: MachineSection) -> Engine:
+        """An engine that is named is not proven before its cells run: where it does not work, they fail, and those
+        of other engines run."""
+        if name != AUTO:
+            return by_name(name, host_cpu().vendor)
         return self._tools.setdefault(name, Tools(name)).engine(machine)
 
     def run(
