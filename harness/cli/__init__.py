@@ -40,6 +40,7 @@ COMMANDS = {
     "mutants": ("mutants", "mutants"),
     "kernels": ("kernels", "kernels"),
     "doctor": ("doctor", "doctor"),
+    "lab": ("lab", "lab"),
     "bench": ("bench", "bench"),
     "new": ("new", "new"),
     "explain": ("explain", "explain"),

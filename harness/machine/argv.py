@@ -28,6 +28,23 @@ BASE_CMDLINE = (
 
 
 @dataclass(frozen=True)
+class Disk:
+    """A raw image as the next /dev/vdX."""
+
+    image: Path
+    readonly: bool
+
+
+@dataclass(frozen=True)
+class Share:
+    """A folder of the host that the guest can mount: 9p, by its tag."""
+
+    tag: str
+    folder: Path
+    readonly: bool
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """The machine that a scenario asks for. Raises UsageError for one that cannot be built."""
 
@@ -37,6 +54,8 @@ class MachineSpec:
     memory_mib: int = 512  # Debian's kernel, an initramfs of 30 MB, and a crash kernel fit
     cmdline: str = ""  # after BASE_CMDLINE
     kexec_disks: bool = False  # the kernel image as /dev/vda and the initramfs as /dev/vdb, read-only
+    disks: tuple[Disk, ...] = ()
+    shares: tuple[Share, ...] = ()
     cpu_model: str = ""  # as scenarios name them, on an engine that can choose one
     without_virt: int = 0  # how many of the last CPUs lack the engine's extension
     platform: PlatformConfig = field(default_factory=PlatformConfig)  # on an engine with the emulated platform
@@ -179,6 +198,8 @@ def groups(spec: MachineSpec, engine: Engine, files: BootFiles, run: Path, wirin
         ),
         Group("entropy, so that the SSH server does not wait for it", ("-device", "virtio-rng-pci")),
         *_kexec_disks(spec, files),
+        *_disks(spec),
+        *_shares(spec),
     )
 
 
@@ -235,6 +256,26 @@ def _kexec_disks(spec: MachineSpec, files: BootFiles) -> tuple[Group, ...]:
         words += ["-drive", f"if=none,id={name},format=raw,readonly=on,file={_comma(path)}"]
         words += ["-device", f"virtio-blk-pci,drive={name}"]
     return (Group("what kexec loads: the kernel as /dev/vda, the initramfs as /dev/vdb", tuple(words)),)
+
+
+def _disks(spec: MachineSpec) -> tuple[Group, ...]:
+    words: list[str] = []
+    for number, disk in enumerate(spec.disks):
+        readonly = "on" if disk.readonly else "off"
+        words += ["-drive", f"if=none,id=disk{number},format=raw,readonly={readonly},file={_comma(disk.image)}"]
+        words += ["-device", f"virtio-blk-pci,drive=disk{number}"]
+    return (Group("disks: /dev/vda and so on", tuple(words)),) if words else ()
+
+
+def _shares(spec: MachineSpec) -> tuple[Group, ...]:
+    words: list[str] = []
+    for share in spec.shares:
+        readonly = "on" if share.readonly else "off"
+        # Nothing needs to be root's on the host: who owns a file there is the user that runs QEMU.
+        how = f"security_model=none,multidevs=remap,readonly={readonly}"
+        words += ["-fsdev", f"local,id={share.tag},path={_comma(share.folder)},{how}"]
+        words += ["-device", f"virtio-9p-pci,fsdev={share.tag},mount_tag={share.tag}"]
+    return (Group("folders of the host", tuple(words)),) if words else ()
 
 
 def _odd_cpus(spec: MachineSpec, engine: Engine) -> list[str]:

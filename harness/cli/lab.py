@@ -1,0 +1,115 @@
+"""`harness lab`: a host with nested virtualization where there is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from harness import progress
+from harness.cli import options
+from harness.deadline import Deadline
+from harness.lab import lab as labs
+from harness.lab.keeper import LiveLab
+
+_PATIENCE_S = 2400.0  # Debian, QEMU and a kernel to fetch on a slow line
+
+
+@click.group()
+def lab() -> None:
+    """A host with KVM and nested virtualization, emulated: for engine kvm where the hardware is not.
+
+    It is a Debian under QEMU's TCG, which emulates SVM well enough that kvm_amd runs guests there. What is confirmed
+    in it is confirmed for engine kvm; a run's folder says that its host was emulated. It takes 4 GiB of memory.
+
+    \b
+    harness lab run scenarios/load-unload.yaml     one run; the lab is started and ended around it
+    harness lab up; harness lab run …; harness lab down
+    harness lab shell
+    """
+
+
+@lab.command()
+@options.quiet
+def up() -> int:
+    """Start the lab, and leave it running."""
+    running = labs.up(_deadline())
+    progress.note(f"the lab is up, in {running.boot_s} s; `harness lab down` ends it")
+    return 0
+
+
+@lab.command()
+def down() -> int:
+    """End the lab. What was written in it is gone; the folders of runs are the host's, and stay."""
+    if not labs.down():
+        progress.note("there was no lab")
+    return 0
+
+
+@lab.command()
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@options.quiet
+def shell(command: tuple[str, ...]) -> int:
+    """A shell in the lab, as root; or one command: harness lab shell -- dmesg."""
+    with labs.at_hand(_deadline()) as running:
+        return labs.command(running, " ".join(command), terminal=sys.stdin.isatty())
+
+
+@lab.command()
+def status() -> int:
+    """Whether there is a lab, and how to log in."""
+    running = LiveLab.read(labs.lab_folder()) if labs.lab_folder().is_dir() else None
+    if running is None:
+        print("there is no lab")
+        return 0
+    since = time.strftime("%H:%M:%S", time.localtime(running.since))
+    print(f"up since {since}, process {running.pid}, runs in {running.runs}")
+    print(" ".join(running.ssh))
+    return 0
+
+
+@lab.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Everything after `run` is for `harness run` in the lab, with `--engine kvm` unless another one is named.",
+)
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[OPTIONS] SCENARIO…")
+def run(words: tuple[str, ...]) -> int:
+    """Run scenarios in the lab, with engine kvm.
+
+    Takes what `harness run` takes. Files that are written without a folder are in the folder of runs afterwards.
+
+    \b
+    harness lab run scenarios/load-unload.yaml --kernel debian:6.12
+    """
+    return _harness("run", [*([] if _names_engine(words) else ["--engine", "kvm"]), *words])
+
+
+@lab.command()
+def doctor() -> int:
+    """What the lab can do: `harness doctor` for engine kvm, there."""
+    return _harness("doctor", ["--engine", "kvm"])
+
+
+def _harness(name: str, words: Sequence[str]) -> int:
+    with labs.at_hand(_deadline()) as running:
+        return labs.harness(running, [name, *(_absolute(word, running) for word in words)])
+
+
+def _names_engine(words: Sequence[str]) -> bool:
+    return any(word.partition("=")[0] == "--engine" for word in words)
+
+
+def _absolute(word: str, running: LiveLab) -> str:
+    """A word of the command line as the lab understands it: a file by its absolute path."""
+    option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+    path = Path(value)
+    if ("/" not in value and not path.suffix) or not path.exists():
+        return word
+    return f"{option}{equals}{labs.visible(path, running)}"
+
+
+def _deadline() -> Deadline:
+    return Deadline.after(_PATIENCE_S, "the lab")
