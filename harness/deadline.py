@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import time
 from dataclasses import dataclass
 
-from harness.errors import DeadlineExceeded
+from harness.errors import DeadlineExceeded, UsageError
+
+PATIENCE = "HARNESS_PATIENCE"
+
+_MOST = 100.0
+
+
+def patience() -> float:
+    """How many times longer every wait may take than it is meant to: $HARNESS_PATIENCE, from 1 on.
+
+    For a host that is slow as a whole: in the lab, each exit of a guest is emulated. Raises UsageError.
+    """
+    return _patience(os.environ.get(PATIENCE, "1"))
+
+
+@functools.cache
+def _patience(text: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 1 <= factor <= _MOST:
+        raise UsageError(f"${PATIENCE} says how many times longer to wait", expected="1 to 100", found=text)
+    return factor
 
 
 @dataclass(frozen=True)
@@ -17,8 +42,8 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, what: str) -> Deadline:
-        """The deadline `seconds` from now."""
-        return cls(time.monotonic() + seconds, what)
+        """The deadline `seconds` from now, with patience."""
+        return cls(time.monotonic() + seconds * patience(), what)
 
     def remaining(self) -> float:
         """Seconds left, never negative."""

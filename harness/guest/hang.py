@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from harness.deadline import Deadline
+from harness.deadline import Deadline, patience
 from harness.errors import HarnessError, HostFault, KernelFault
 from harness.guest.session import Session
 from harness.guest.tasks import Task, Tasks, asleep, below, blocked_by_console, leaves, look, look_twice
@@ -70,7 +70,7 @@ def _still(session: Session, of: Collection[int]) -> tuple[Tasks, Tasks]:
     deadline = Deadline.after(2 * _LOOK_S + STILL_S, "stacks of the hung tasks")
     if not any(task.state == "D" for task in look(session, deadline, of).values()):
         return {}, {}
-    return look_twice(session, STILL_S, deadline, of)
+    return look_twice(session, STILL_S * patience(), deadline, of)
 
 
 def _still_by_console(session: Session) -> tuple[Tasks, Tasks]:
@@ -78,7 +78,7 @@ def _still_by_console(session: Session) -> tuple[Tasks, Tasks]:
     before = blocked_by_console(session, deadline)
     if not before:
         return {}, {}
-    deadline.pause(STILL_S)
+    deadline.pause(STILL_S * patience())
     return before, blocked_by_console(session, deadline)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeVar
 
-from harness.deadline import Deadline
+from harness.deadline import Deadline, patience
 from harness.errors import DeadlineExceeded, HarnessError, HostFault, KernelFault
 from harness.machine import argv, diagnosis, hotplug, registers, snapshot, virtio
 from harness.machine.argv import BootFiles, Group, MachineSpec, Wiring
@@ -214,7 +214,7 @@ class Machine:
             if Sign.FAILED in signs:
                 raise self._init_failed(signs[Sign.FAILED])
             quiet = self._started.quiet_for()
-            if quiet > SILENCE_S and Sign.READY not in signs:
+            if quiet > SILENCE_S * patience() and Sign.READY not in signs:
                 raise diagnosis.silent(self._started, f"it booted, and printed nothing for {quiet:.0f} s").fault()
             return signs.get(Sign.READY)
 
@@ -259,7 +259,7 @@ class Machine:
             self.wait(State.CRASH_KERNEL, deadline=deadline)
         except DeadlineExceeded as late:
             quiet = self._started.quiet_for()
-            if self.state is not State.PANICKED or quiet < SILENCE_S:
+            if self.state is not State.PANICKED or quiet < SILENCE_S * patience():
                 raise
             raise NoCrashKernel(
                 "the crash kernel did not start",
@@ -529,7 +529,7 @@ class Machine:
             return live.bell.wait_for(look, deadline)
         except DeadlineExceeded as error:
             found = diagnosis.diagnose(live, deadline)
-            slow = live.state is State.BOOTING and live.quiet_for() < SILENCE_S
+            slow = live.state is State.BOOTING and live.quiet_for() < SILENCE_S * patience()
             if found.kind is EndingKind.SILENT and not slow:
                 raise found.fault() from error
             raise deadline.exceeded(f"{found.text}; the machine is {live.state.value}\n{found.evidence}") from error
