@@ -124,7 +124,7 @@ def harness(lab: LiveLab, words: Sequence[str]) -> int:
         "COLUMNS": str(shutil.get_terminal_size().columns),
     }
     settings = [f"{name}={value}" for name, value in environment.items()]
-    inside = shlex.join(["env", *settings, "python3", "-m", "harness.lab.inside", *words])
+    inside = shlex.join(["env", *settings, "python3", "-m", "harness.cli.inside", *words])
     return _ssh(lab, [f"cd {shlex.quote(lab.runs)} && exec {inside}"], stdin=subprocess.PIPE)
 
 

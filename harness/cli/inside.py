@@ -1,4 +1,4 @@
-"""The harness's command line inside the lab: `python3 -m harness.lab.inside run …`.
+"""The harness's command line inside the lab: `python3 -m harness.cli.inside run …`.
 
 Its stdin is the connection from the host. When that ends, because the command there was interrupted or killed, this
 one ends as it does for Ctrl-C: with its folder complete, and no guest behind.
