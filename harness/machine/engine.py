@@ -88,8 +88,8 @@ class Engine:
 
 # In the order in which `auto` tries them: the real thing first.
 ENGINES = (
-    Engine("kvm", VMX, accel="kvm", cpu="host", on_host=True, proof_s=30.0),
-    Engine("kvm", SVM, accel="kvm", cpu="host", on_host=True, proof_s=30.0),
+    Engine("kvm", VMX, accel="kvm", cpu="host", on_host=True, proof_s=60.0),
+    Engine("kvm", SVM, accel="kvm", cpu="host", on_host=True, proof_s=60.0),
     # TCG emulates SVM by itself, and `max` has it. One thread per vCPU, so that CPUs race as they do in life.
     Engine("tcg-svm", SVM, accel="tcg,thread=multi", cpu="max", known_to_linux=False),
     # What TCG does not have of VMX, the emulated platform adds.

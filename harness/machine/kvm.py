@@ -145,7 +145,7 @@ CASES: Mapping[str, Case] = {
     "not ready": Case(
         "a guest that is ready within {seconds:.0f} s",
         "{ending}; the guest's last line: {line}",
-        "a guest takes seconds: see what else runs on this host" + _AGAIN,
+        "a guest takes seconds: see what else runs on this host, or have HARNESS_PATIENCE=4 wait longer" + _AGAIN,
     ),
 }
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from harness import paths, progress
 from harness.cache import NotInCache, locked, require_making
-from harness.deadline import Deadline
+from harness.deadline import Deadline, patience
 from harness.errors import DeadlineExceeded, HarnessError, HostFault
 from harness.images.direct import direct_image
 from harness.images.initramfs import build_image
@@ -30,7 +30,7 @@ from harness.machine.argv import BootFiles, MachineSpec
 from harness.machine.emulated import platform_of
 from harness.machine.ending import EndingKind, GuestOutOfReach
 from harness.machine.engine import Engine
-from harness.machine.host import boot_id, host_cpu, this_host
+from harness.machine.host import boot_id, host_cpu
 from harness.machine.machine import Machine
 from harness.machine.toolchain import Qemu
 from harness.platform import build
@@ -39,7 +39,6 @@ from harness.platform import build
 PROOF_KERNEL = "debian:6.12"
 
 _CPUS = 2
-_EMULATED_S = 240.0  # for a guest on an emulated host: each of its exits is emulated, too
 _SAID = "harness-proof"
 _QEMU_PREFIX = re.compile(r"^\S*Z (\S*qemu\S*: )?")  # the time, and QEMU's long path
 
@@ -119,7 +118,7 @@ def prove(engine: Engine, qemu: Qemu, deadline: Deadline) -> Proof:
         platform = platform_of(spec, engine, qemu, folder, deadline)
         with Machine(spec, engine, qemu, files, folder, platform) as machine:
             try:
-                text = _try(machine, kernel, deadline.sooner(patience(engine), f"a guest with engine {engine.label}"))
+                text = _try(machine, kernel, deadline.sooner(engine.proof_s, f"a guest with engine {engine.label}"))
             except HarnessError as error:
                 return _failure(machine, error)
         return Proof(engine.label, True, text, seconds=round(time.monotonic() - begin, 1))
@@ -141,11 +140,6 @@ def _try(machine: Machine, kernel: Kernel, deadline: Deadline) -> str:
     return f"a guest with Linux {kernel.release} booted, and {module} turned virtualization on"
 
 
-def patience(engine: Engine) -> float:
-    """Seconds for a guest that proves `engine`. Where the host itself is emulated, all its engines are."""
-    return max(engine.proof_s, _EMULATED_S) if this_host(()).emulated else engine.proof_s
-
-
 class _NoVirtualization(HarnessError):
     """The guest is well, and its KVM has no virtualization."""
 
@@ -165,7 +159,7 @@ def _failure(machine: Machine, error: HarnessError) -> Proof:
             ending=_ended(error),
             said=said,
             line=printed[-1] if printed else "",
-            seconds=patience(engine),
+            seconds=engine.proof_s * patience(),
         )
         return Proof.of(engine, obstacle)
     last = f"the guest's last line: {printed[-1]}" if printed else "the guest printed nothing"

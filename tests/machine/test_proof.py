@@ -9,12 +9,13 @@ import pytest
 
 from harness import progress
 from harness.cache import reading_only
+from harness.deadline import patience
 from harness.errors import DeadlineExceeded, HarnessError, HostFault, UsageError
 from harness.machine import kvm, proof, toolchain
 from harness.machine.auto import Tools
 from harness.machine.ending import Ending, EndingKind, GuestEnded, GuestOutOfReach
 from harness.machine.engine import ENGINES, SVM, Engine
-from harness.machine.host import KVM_DEVICE, Host, host_cpu
+from harness.machine.host import KVM_DEVICE, host_cpu
 from harness.machine.kvm import Obstacle
 from harness.machine.proof import Proof, proof_of
 from harness.machine.toolchain import Qemu
@@ -219,23 +220,15 @@ def test_what_a_boot_came_to_is_a_case(error: HarnessError, printed: list[str], 
     assert proof._case(error, printed) == case
 
 
-def test_an_emulated_host_gets_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    metal = Host("AuthenticAMD", "AMD EPYC", "6.12", "", "", {})
-    monkeypatch.setattr(proof, "this_host", lambda _: metal)
-    assert proof.patience(KVM) == KVM.proof_s
-    monkeypatch.setattr(proof, "this_host", lambda _: dataclasses.replace(metal, hypervisor="QEMU TCG"))
-    assert proof.patience(KVM) > KVM.proof_s
-
-
 @pytest.mark.boot
 @pytest.mark.network
 @pytest.mark.skipif(not os.access(KVM_DEVICE, os.R_OK | os.W_OK), reason="no /dev/kvm")
 @pytest.mark.skipif(kvm.look(SVM, kvm.this_kvm_host()) is None, reason="the host's KVM gives its guests SVM")
 def test_a_kvm_that_makes_vms_and_runs_no_kernel_is_told_from_a_broken_kernel() -> None:
-    """For real where KVM is kvm_pvm, which creates VMs; 41 s, of which the guest has 30."""
-    found = proof.prove(KVM, toolchain.find(deadline(600)), deadline(900))
+    """For real where KVM is kvm_pvm, which creates VMs; 31 s, of which the guest has 20."""
+    found = proof.prove(dataclasses.replace(KVM, proof_s=20.0), toolchain.find(deadline(600)), deadline(900))
     assert not found.works
-    assert "no kernel prints anything in 30 s" in found.text and "CPU0 at 0x" in found.text
+    assert f"no kernel prints anything in {20 * patience():.0f} s" in found.text and "CPU0 at 0x" in found.text
     assert "update this host's kernel" in found.advice
 
 
