@@ -364,9 +364,10 @@ def _log(lines: Iterable[str], events: Sequence[Event]) -> Iterator[LogLine]:
     linked: dict[int, int] = {}
     reached: dict[int, int] = defaultdict(int)
     for index, event in enumerate(events):
-        if event.name != "console":
+        # A line that is printed in parts ends with an empty one, which would pass for any empty line.
+        if event.name != "console" or not (text := str(event.args.get("text", ""))):
             continue
-        candidates = where[event.boot, str(event.args.get("text", ""))]
+        candidates = where[event.boot, text]
         found = next((at for at in candidates if at >= reached[event.boot] - _LOG_SLACK and at not in linked), None)
         if found is not None:
             linked[found] = index
