@@ -52,6 +52,11 @@ class ConsoleLog:
         begin = self._find("begin", step, 0)
         return None if begin is None else self._rest_of_boot(begin)
 
+    def before(self, line: int) -> tuple[str, ...]:
+        """The lines of a boot up to one of its own, by that one's index."""
+        banners = (index for index in range(line - 1, -1, -1) if _BANNER.search(self.lines[index]))
+        return self.lines[next(banners, 0) : line]
+
     def _rest_of_boot(self, begin: int) -> tuple[str, ...]:
         banners = (index for index in range(begin + 1, len(self.lines)) if _BANNER.search(self.lines[index]))
         return self.lines[begin + 1 : next(banners, None)]

@@ -311,6 +311,28 @@ def test_a_command_that_was_begun_twice_is_not_what_was_asked_for() -> None:
     assert "'load' was begun 2 times" in verdict.findings[-1].text
 
 
+WAKES = (
+    "[ 2.0] ------------[ cut here ]------------\n[ 2.0] sched: Unexpected reschedule of offline CPU#1!\n"
+    "[ 2.0] WARNING: arch/x86/kernel/apic/ipi.c:71 at native_smp_send_reschedule+0x26/0x40, CPU#0: swapper/0/0\n"
+    "[ 2.1] ---[ end trace 0 ]---\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("console", "expected"),
+    [
+        (BEGUN + RESTART + WAKES, Verdict.CONFIRMED),
+        (BEGUN + WAKES + RESTART, Verdict.VIOLATED),  # no CPU is being stopped yet
+        (BEGUN + RESTART + NEXT_BOOT + WAKES, Verdict.VIOLATED),  # nor any more
+        (BEGUN + RESTART + WARNING, Verdict.VIOLATED),
+        (BEGUN + RESTART + WAKES + WARNING, Verdict.VIOLATED),
+    ],
+)
+def test_a_cpu_that_the_restart_has_stopped_may_be_woken(console: str, expected: Verdict) -> None:
+    run = record(NEVER, LOAD, outcomes=[outcome("load"), outcome("reboot")], console=console, head=REBOOTS)
+    assert only(judge(run).claims).verdict is expected
+
+
 def test_a_stall_explains_no_taint_but_that_of_a_lockup() -> None:
     lockup = "[ 9.1] watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [guestctl:172]\n"
     told = [found.text for found in only(judge(_tainted(0x4200, lockup)).claims).findings]

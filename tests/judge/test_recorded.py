@@ -57,6 +57,12 @@ def test_a_restart_that_a_starved_console_did_not_announce_is_told_by_the_write_
     assert judge(dataclasses.replace(record, resets={1: seen})).exit is Exit.CONFIRMED
 
 
+def test_a_warning_about_a_cpu_that_was_being_stopped_is_told_and_not_held_against_kvm() -> None:
+    claim = judge(load_record(RECORDED / "reboot-before-cpuhp-7.3-stopped-cpu-woken")).claims[0]
+    (told,) = [found for found in claim.findings if "WARNING" in found.text]
+    assert (told.finding, "native_smp_send_reschedule" in told.text) == (Finding.HELD, True)
+
+
 def test_judging_answers_another_question_about_the_same_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(RECORDED / "load-unload-6.12-confirmed", folder)

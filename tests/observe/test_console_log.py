@@ -25,6 +25,11 @@ def test_what_came_after_a_step_began_in_its_boot() -> None:
     assert LOG.after("re") is None
 
 
+def test_what_came_before_a_line_began_with_its_boot() -> None:
+    assert LOG.before(5) == LOG.lines[:5]
+    assert LOG.before(7) == LOG.lines[6:7]
+
+
 def test_a_step_whose_id_begins_like_another() -> None:
     assert LOG.during("re", "re") is None
 
