@@ -7,11 +7,11 @@ not in it: the lab sees the project's folder as it is.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import shutil
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from harness.deadline import Deadline
 from harness.debian import mirror
 from harness.errors import HostFault
 from harness.lab.recipe import RootRecipe, load_root_recipe
-from harness.paths import cache_dir
+from harness.paths import PROJECT, cache_dir
 from harness.process import ProcessFailed, run
 
 _FORMAT = 1  # counts up when this module puts other things into the root
@@ -62,8 +62,8 @@ def require_tools() -> None:
 
 def python_requirements() -> tuple[str, ...]:
     """What the harness itself needs, without its extras, as pip takes it."""
-    declared = map(Requirement, importlib.metadata.requires("virt-ordering-harness") or ())
-    return tuple(sorted(f"{one.name}{one.specifier}" for one in declared if one.marker is None))
+    declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    return tuple(sorted(str(Requirement(line)) for line in declared))
 
 
 def _key(recipe: RootRecipe, requirements: Sequence[str]) -> str:
