@@ -28,7 +28,7 @@ from harness.images.keys import copy_keys, remove_keys
 from harness.kernels.model import Kernel
 from harness.machine.argv import BY_HAND, BootFiles, groups
 from harness.machine.engine import Engine
-from harness.machine.host import free_gib
+from harness.machine.host import free_gib, host_cpu, this_host
 from harness.machine.machine import QMP_LOG
 from harness.machine.snapshot import CONSOLE
 from harness.paths import cache_dir
@@ -54,8 +54,6 @@ def cold_reason(scenario: Scenario, kernel: Kernel, engine: Engine, modules: Col
 
     `modules` are those whose functions are traced, or held at: that has to be prepared before they are loaded.
     """
-    if engine.on_host:
-        return f"with engine {engine.name}, the state of the host's CPU would have to be carried over"
     if scenario.machine.tdx is not None:
         return "the TDX module is at work from the boot on"
     expectations = scenario.expectations_on(str(kernel.version), engine.extension.name)
@@ -154,10 +152,17 @@ def snapshot_key(plan: GuestPlan, deadline: Deadline) -> str:
             json.dumps(dict(plan.kernel.provenance), sort_keys=True),
             plan.image(deadline).key,
         ),
-        *(plan.engine.label, plan.qemu.version, plan.qemu.origin, plugin),
+        *(plan.engine.label, plan.qemu.version, plan.qemu.origin, plugin, _host(plan.engine)),
         *(repr(plan.spec), *(word for group in machine for word in group.words)),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _host(engine: Engine) -> str:
+    """What a guest with the host's own CPUs takes over from them and from the host's KVM."""
+    if not engine.on_host:
+        return ""
+    return json.dumps([this_host((engine.extension.module,)).to_json(), sorted(host_cpu().flags)])
 
 
 def _entries(folder: Path) -> Iterator[tuple[float, int, Path]]:
