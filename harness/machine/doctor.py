@@ -75,6 +75,9 @@ TOOLS = (
     Tool("bison", "bison", "kernels from source", Level.NOTE),
     Tool("bc", "bc", "kernels from source", Level.NOTE),
     Tool("ccache", "ccache", "building again faster", Level.NOTE),
+    Tool("mmdebstrap", "mmdebstrap", "`harness lab`", Level.NOTE),
+    Tool("genext2fs", "genext2fs", "`harness lab`", Level.NOTE),
+    Tool("ssh", "openssh-client", "`harness lab`, and logging in to a guest", Level.NOTE),
 )
 
 # Programs of the system administrator are not in every user's PATH.

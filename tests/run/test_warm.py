@@ -25,11 +25,12 @@ from harness.kernels import BuildOptions, Kernel, resolve
 from harness.machine import toolchain
 from harness.machine.argv import MachineSpec
 from harness.machine.engine import by_name
+from harness.machine.host import host_cpu, this_host
 from harness.paths import PROJECT
 from harness.platform import build
 from harness.probes.kallsyms import symbol_table
 from harness.report.result import RunResult
-from harness.run import Job, run_job
+from harness.run import Job, run_job, warm
 from harness.run.warm import cold_reason, snapshot_key, trim, warm_guest
 from harness.scenario.load import load_scenario
 from tests import guests
@@ -95,7 +96,7 @@ KERNEL = Kernel("debian:6.12", "6.12.95", Path("vmlinuz"), {}, None)
         ("    during: load", "    during: boot", "tcg-vmx", "an expectation looks at the boot"),
         ("    during: load", "    during: [boot, load]", "tcg-vmx", "an expectation looks at the boot"),
         ("memory: 512", "memory: 512, virt: vmx, tdx: {}", "tcg-vmx", "the TDX module is at work from the boot on"),
-        ("", "", "kvm", "with engine kvm, the state of the host's CPU would have to be carried over"),
+        ("", "", "kvm", ""),
     ],
 )
 def test_a_run_boots_by_itself_where_the_boot_matters(
@@ -147,6 +148,25 @@ def test_what_a_guest_is_made_of_decides_about_its_snapshot(tmp_path: Path, monk
     with (sources / "msr.c").open("a") as file:
         file.write("/* another plugin */\n")
     assert key(plan) != same
+
+
+@pytest.mark.network
+def test_a_guest_with_the_hosts_own_cpus_stays_with_hosts_like_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = GuestPlan(guests.kernel(), by_name("kvm", ""), toolchain.find(deadline(600)), MachineSpec())
+
+    def keys() -> tuple[str, str]:
+        return snapshot_key(machine, deadline()), snapshot_key(replace(machine, engine=tcg), deadline())
+
+    tcg = by_name("tcg-svm", "")
+    kvm_here, tcg_here = keys()
+    monkeypatch.setattr(warm, "host_cpu", lambda: replace(host_cpu(), flags=frozenset({"vmx"})))
+    kvm_there, tcg_there = keys()
+    assert kvm_there != kvm_here
+    assert tcg_there == tcg_here
+    monkeypatch.undo()
+    other = replace(this_host(()), kernel="6.1.0-other")
+    monkeypatch.setattr(warm, "this_host", lambda modules: other)
+    assert keys()[0] not in (kvm_here, kvm_there)
 
 
 def entry(store: Path, name: str, megabytes: int, age: float) -> Path:
