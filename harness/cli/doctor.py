@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib import metadata
 from pathlib import Path
 
 import click
@@ -25,6 +24,7 @@ from harness.report.result import RunResult, write_json
 from harness.report.terminal import print_results, results_console
 from harness.run.batch import run_jobs
 from harness.run.confirmation import confirming
+from harness.version import harness_version
 
 _PATIENCE_S = 1200.0  # QEMU and a kernel to fetch on a slow line, and one boot per engine
 
@@ -72,8 +72,7 @@ def _confirm(engine: str, report: Report, target: str) -> list[Exit]:
     finally:
         modules = tuple(dict.fromkeys(row.extension.module for row in ENGINES))
         facts = sheet(this_host(modules), Path("/proc/cpuinfo").read_text())
-        version = metadata.version("virt-ordering-harness")
-        write_output(target, confirmation(version, facts, report, results, str(fault or "")))
+        write_output(target, confirmation(harness_version(), facts, report, results, str(fault or "")))
     if results and target != "-":
         print_results(results_console(), results)
     return [*(result.exit for result in results), *([fault.exit] if fault else [])]

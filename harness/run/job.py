@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +65,7 @@ from harness.scenario.load import to_yaml
 from harness.scenario.model import Scenario
 from harness.scenario.platform_events import PLATFORM_EVENTS
 from harness.scenario.steps import Panic, Step
+from harness.version import harness_version
 
 _KVM_MODULES = tuple(dict.fromkeys(engine.extension.module for engine in ENGINES))
 
@@ -170,7 +170,7 @@ class Run:
             "engine": self.job.engine.name,
             "vendor": self.job.engine.extension.name,
             "qemu": self.job.qemu.version,
-            "harness": metadata.version("virt-ordering-harness"),
+            "harness": harness_version(),
             "host": this_host(_KVM_MODULES).to_json(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "online": [],
