@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 import traceback
@@ -11,6 +12,7 @@ import click
 from harness import progress
 from harness.display import Level
 from harness.errors import Exit, HarnessError
+from harness.version import harness_version
 from harness.visible import visible
 
 _EXITS = """
@@ -63,13 +65,22 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            ctx.fail(f"No such command {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
 
 @click.group(
     cls=_Commands, epilog=_EXITS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.option("-v", "--verbose", is_flag=True, help="Tell everything on stderr, as it happens.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-@click.version_option(package_name="virt-ordering-harness")
+@click.version_option(harness_version(), package_name="virt-ordering-harness")
 def cli(verbose: bool, quiet: bool) -> None:
     """Check what a kernel patch claims about ordering, on real kernels under QEMU.
 

@@ -59,7 +59,8 @@ def test_exit_2_and_nothing_booted(tmp_path: Path, old: str, new: str, message: 
         (["run", "good.yaml", "--engine", "tcg-svm", "--patch", "no.patch"], "no.patch"),
         (["judge", "nowhere"], "nowhere is not the folder of a run"),
         (["mutants", "no.patch"], "cannot read no.patch"),
-        (["frobnicate"], "No such command"),
+        (["frobnicate"], "No such command 'frobnicate'.\n"),
+        (["mutant"], "No such command 'mutant'. Did you mean 'mutants'?"),
     ],
 )
 def test_wrong_command_lines(tmp_path: Path, words: list[str], message: str) -> None:
