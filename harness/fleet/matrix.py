@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic.json_schema import SkipJsonSchema
 
 from harness.errors import HarnessError, ScenarioError, UsageError
 from harness.kernels.model import BuildOptions
@@ -24,21 +25,43 @@ from harness.scenario.faults import Faults, closest
 from harness.scenario.kinds import Seconds
 from harness.scenario.load import REFERENCE_CLAIMS, build_model, load_scenario
 from harness.scenario.model import Scenario
+from harness.scenario.schema import Untitled
 from harness.scenario.yaml_file import Document, Location, read_yaml
 
 
+def _jobs(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ValueError(f"{value!r} is neither a number of runs, from 1 on, nor auto")
+
+
+Jobs = Annotated[
+    int | Literal["auto"],
+    PlainValidator(_jobs, json_schema_input_type=Annotated[int, Field(ge=1)] | Literal["auto"]),
+]
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True
+    )
 
 
 class KernelEntry(_Frozen):
     """A kernel of the matrix: `debian:6.12 +check-at-entry`, or `{kernel: git:~/linux@master, config: [kvm]}`."""
 
     kernel: str
-    name: str = ""  # in tables and in the database; without one, the kernel with its patches
+    """Its spec, with the project's mutants behind ` +`."""
+    name: str = ""
+    """What it is called in tables and in the database; without one, the kernel with its patches."""
     patches: list[str] = []
+    """Files, from the folder of the matrix."""
     config: list[str] = []
+    """Fragments: names of the project's, or files."""
     modules_only: str = ""
+    """Builds only these modules: `kvm`."""
 
     @property
     def label(self) -> str:
@@ -77,20 +100,33 @@ class Exclusion(_Frozen):
 class Matrix(_Frozen):
     """The whole of a matrix file."""
 
-    document: Document
+    document: SkipJsonSchema[Document]
     kernels: Annotated[list[KernelEntry], Field(min_length=1)]
-    scenarios: Annotated[list[str], Field(min_length=1)]  # globs, from the file's folder
+    """Kernels by their specs, or mappings."""
+    scenarios: Annotated[list[str], Field(min_length=1)]
+    """Paths, folders and globs, from the folder of this file."""
     engines: Annotated[list[str], Field(min_length=1)] = [AUTO]
+    """Each scenario is run on each."""
     exclude: list[Exclusion] = []
-    repeat: Annotated[int, Field(ge=1)] = 1  # runs of each cell
-    retry: Annotated[int, Field(ge=0)] = 1  # more of them for a cell of which none was as declared
-    jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"  # runs at a time on this host
-    deadline: Seconds = 900.0  # of a run
-    build: Seconds = 7200.0  # of a kernel's build
-    free: Annotated[int, Field(ge=0)] = 1024  # MiB that must be free before a run begins
-    window: Annotated[int, Field(ge=1)] = 10  # nights that a rate of flakiness looks back
-    patience: Seconds = 300.0  # that a cell waits for a worker of a lab that has what it needs
-    results: str = ""  # the database; without one, the file's name with .sqlite
+    """Cells that are left out."""
+    repeat: Annotated[int, Field(ge=1)] = 1
+    """Runs of each cell."""
+    retry: Annotated[int, Field(ge=0)] = 1
+    """More runs, for a cell of which none was as declared."""
+    jobs: Jobs = "auto"
+    """Runs at a time on this host; `auto`: one per CPU, as far as there is memory."""
+    deadline: Seconds = 900.0
+    """Of one run."""
+    build: Seconds = 7200.0
+    """Of one kernel's build."""
+    free: Annotated[int, Field(ge=0)] = 1024
+    """MiB that must be free before a run begins."""
+    window: Annotated[int, Field(ge=1)] = 10
+    """Nights that a rate of flakiness looks back."""
+    patience: Seconds = 300.0
+    """How long a cell waits for a worker of a lab that has what it needs."""
+    results: str = ""
+    """The database; without it, this file's name with .sqlite."""
 
     @property
     def path(self) -> Path:
@@ -139,6 +175,20 @@ class Matrix(_Frozen):
         fault = self.document.error(location, error.what, error.hint or error.expected)
         fault.evidence = error.evidence
         return fault
+
+
+def matrix_schema() -> dict[str, Any]:
+    """A JSON Schema (draft 2020-12) of matrix files."""
+    schema = Matrix.model_json_schema(schema_generator=Untitled)
+    kernels = schema["properties"]["kernels"]
+    kernels["items"] = {"anyOf": [{"type": "string"}, kernels["items"]]}
+    required = [key for key in schema["required"] if key != "document"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "matrix",
+        "required": required,
+    }
 
 
 def load_matrix(path: Path) -> Matrix:

@@ -146,6 +146,17 @@ def build_model(model: type[Model], data: Any, location: Location, faults: Fault
     return None
 
 
+# pydantic's kinds of values, as they are called in YAML.
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "list": "a list",
+    "dict": "a mapping",
+}
+
+
 def _explain(problem: Any, known: list[str]) -> tuple[str, str]:
     name = ".".join(str(part) for part in problem["loc"] if part != "[key]")  # pydantic's word for a mapping's key
     if problem["type"] == "extra_forbidden":
@@ -154,6 +165,9 @@ def _explain(problem: Any, known: list[str]) -> tuple[str, str]:
         return f"{name!r} is missing", ""
     if problem["type"] == "model_type":
         return f"{name!r} takes a mapping", ""
+    kind, _, what = problem["type"].partition("_")
+    if kind in _TYPES and what in ("type", "parsing", "from_float"):
+        return f"{name}: takes {_TYPES[kind]}, not {problem['input']!r}", ""
     text = str(problem["msg"]).removeprefix("Value error, ")
     return (f"{name}: {text}" if name else text), ""
 

@@ -56,7 +56,7 @@ def json_schema() -> Schema:
     }
 
 
-class _Untitled(GenerateJsonSchema):
+class Untitled(GenerateJsonSchema):
     """Without a title per field, which editors show in place of the type, and without defaults that say nothing."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
@@ -71,7 +71,7 @@ class _Untitled(GenerateJsonSchema):
 
 def _whole(model: type[BaseModel]) -> Schema:
     """The schema of a model that is written as a plain mapping."""
-    schema = model.model_json_schema(schema_generator=_Untitled)
+    schema = model.model_json_schema(schema_generator=Untitled)
     schema.pop("title")
     return schema
 

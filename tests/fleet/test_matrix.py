@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from harness.errors import ScenarioError, UsageError
-from harness.fleet.matrix import Exclusion, load_matrix
+from harness.fleet.matrix import Exclusion, load_matrix, matrix_schema
 from harness.fleet.plan import make_plan
 from harness.machine.engine import Engine, by_name
 from harness.paths import PROJECT
@@ -39,7 +41,9 @@ def choose(name: str, machine: MachineSection) -> Engine:
         (HEAD + "repeat: 0\n", 3, "greater than or equal to 1"),
         (HEAD + "deadline: tonight\n", 3, "is not a duration"),
         (HEAD + "engines: [tcg-smv]\n", 3, "unknown engine 'tcg-smv'\n  try: did you mean 'tcg-svm'?"),
-        (HEAD + "jobs: many\n", 3, "jobs"),
+        (HEAD + "repeat: zero\n", 3, "repeat: takes a whole number, not 'zero'"),
+        (HEAD + "jobs: many\n", 3, "jobs: 'many' is neither a number of runs, from 1 on, nor auto"),
+        (HEAD + "jobs: 0\n", 3, "jobs: 0 is neither"),
         (f"scenarios: [{GREEN}]\nkernels:\n  - debian:6.12\n  - ubuntu:6.12\n", 4, "unknown kernel source"),
         (f"scenarios: [{GREEN}]\nkernels:\n  - debian:6.12 +no-such\n", 3, "no mutant 'no-such' of debian:6.12"),
         (f"scenarios: [{GREEN}]\nkernels:\n  - debian:nowhere\n", 3, "neither a version nor a suite"),
@@ -49,7 +53,7 @@ def choose(name: str, machine: MachineSection) -> Engine:
         (f"scenarios: [{GREEN}]\nkernels:\n  - debian:6.12\n  - debian:6.12\n", 4, "stands here twice"),
         ("kernels: [debian:6.12]\nscenarios:\n  - 'a**b'\n", 3, "no scenario is meant"),
         ("kernels: [debian:6.12]\nscenarios: [~nobody-of-that-name/x.yaml]\n", 2, "home"),
-        ("kernels: [debian:6.12]\nscenarios: x.yaml\n", 2, "valid list"),
+        ("kernels: [debian:6.12]\nscenarios: x.yaml\n", 2, "takes a list, not 'x.yaml'"),
         (HEAD + "document: {}\n", 3, "unknown key 'document'"),
         ("kernels: [debian:6.12]\nscenarios:\n  - nowhere/*.yaml\n", 3, "no scenario is meant by 'nowhere/*.yaml'"),
     ],
@@ -165,3 +169,27 @@ def test_the_digest_follows_what_is_run_and_not_how(tmp_path: Path) -> None:
     assert len({*digests, before}) == 3, "a new version of a series is another plan"
     scenario.write_text(scenario.read_text().replace("title: ", "title: more of "))
     assert digest() != before
+
+
+SCHEMA = Draft202012Validator(matrix_schema())
+EXAMPLE = PROJECT / "docs" / "examples" / "nightly" / "nightly.yaml"
+
+
+@pytest.mark.parametrize("text", [HEAD, HEAD + "jobs: 3\ndeadline: 5min\n", EXAMPLE.read_text()])
+def test_an_editor_takes_what_is_right(text: str) -> None:
+    assert list(SCHEMA.iter_errors(yaml.safe_load(text))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (HEAD + "repeet: 2\n", "$"),
+        (HEAD + "repeat: 0\n", "$.repeat"),
+        (HEAD + "jobs: 0\n", "$.jobs"),
+        (HEAD + "document: {}\n", "$"),
+        (f"scenarios: [{GREEN}]\n", "$"),
+        (f"scenarios: [{GREEN}]\nkernels: [{{kernal: debian:6.12}}]\n", "$.kernels[0]"),
+    ],
+)
+def test_an_editor_marks_what_is_wrong(text: str, path: str) -> None:
+    assert [error.json_path for error in SCHEMA.iter_errors(yaml.safe_load(text))] == [path]

@@ -152,7 +152,7 @@ def test_expectations_are_limited_to_their_kernels_and_vendor() -> None:
     ("old", "new", "line", "what"),
     [
         ("machine: {cpus: 2}", "machine: {cpux: 2}", 5, "unknown key 'cpux'"),
-        ("machine: {cpus: 2}", "machine: {cpus: many}", 5, "cpus: Input should be a valid integer"),
+        ("machine: {cpus: 2}", "machine: {cpus: many}", 5, "cpus: takes a whole number, not 'many'"),
         ("title: load", "titel: load", 1, "unknown key 'titel'"),
         ("kernels: [debian:6.12]", "kernels: []", 4, "'kernels' is missing or empty"),
         ("  - start: loader", "  - strat: loader", 10, "unknown step strat"),
