@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from harness.bench import guests, images, modules, platform, runs, virtme
+from harness.bench import guests, holds, images, lab, modules, platform, runs, virtme
 from harness.bench.setup import Setup
 from harness.bench.turns import Section, Wanted
 
@@ -51,6 +51,19 @@ def _snapshot(setup: Setup) -> Section:
     return Section("snapshot", [runs.Restored(setup), *load_unload, *race], ratios, targets)
 
 
+def _engine(setup: Setup) -> Section:
+    load_unload = runs.ScenarioRun(setup, runs.LOAD_UNLOAD, "load-unload.yaml")
+    return Section("engine", [guests.FirstCommand(setup), load_unload, holds.HoldRoundTrip(setup)], run_s=900.0)
+
+
+def _lab(setup: Setup) -> Section:
+    ratios = [
+        Wanted(f"{name}: lab / tcg-svm", lab.IN_LAB.format(name), lab.DIRECT.format(name))
+        for name in (guests.BOOT, runs.LOAD_UNLOAD, holds.ROUND_TRIP)
+    ]
+    return Section("lab", [lab.InTheLab(setup), lab.OnThisHost(setup)], ratios, run_s=2400.0, prepare_s=3600.0)
+
+
 SECTIONS: Mapping[str, Callable[[Setup], Section]] = {
     "boot": _boot,
     "virtme-ng": _virtme,
@@ -58,4 +71,6 @@ SECTIONS: Mapping[str, Callable[[Setup], Section]] = {
     "modules": _modules,
     "platform": _platform,
     "snapshot": _snapshot,
+    "engine": _engine,
+    "lab": _lab,
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -20,9 +21,14 @@ _FETCH_S = 1800.0
 
 @dataclass(frozen=True)
 class Setup:
-    """The setting of all measurements. `scratch` is a folder for what they leave, removed afterwards."""
+    """The setting of all measurements. `scratch` is a folder for what they leave, removed afterwards.
+
+    What a measurement starts and others use too is ended by `cleanup`.
+    """
 
     scratch: Path
+    engine_name: str = AUTO
+    cleanup: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @functools.cached_property
     def kernel(self) -> Kernel:
@@ -34,4 +40,4 @@ class Setup:
 
     @functools.cached_property
     def engine(self) -> Engine:
-        return Tools(AUTO, self.qemu).engine()
+        return Tools(self.engine_name, self.qemu).engine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -25,17 +26,22 @@ from harness.report.result import write_json
 @click.option(
     "--only", "names", multiple=True, type=click.Choice(list(SECTIONS)), help="Measure only this (repeatable)."
 )
+@options.engine
 @options.json_file
-def bench(rounds: int, names: tuple[str, ...], json_file: str | None) -> int:
-    """Measure boots, image builds and module builds on this machine, and compare with virtme-ng.
+def bench(rounds: int, names: tuple[str, ...], engine: str, json_file: str | None) -> int:
+    """Measure boots, runs, holds and builds on this machine, and compare with virtme-ng and with an emulated lab.
 
-    What is compared is run in turn. virtme-ng is installed from PyPI into the cache. Exit status 3 when something
-    could not be measured; a target that is missed is not an error.
+    What is compared is run in turn. virtme-ng is installed from PyPI into the cache. `virtme-ng`, `platform` and the
+    reboot race have engines of their own. Exit status 3 when something could not be measured; a target that is missed
+    is not an error.
     """
     load_before = os.getloadavg()[0]
     # Guests' images and objects of compilations do not fit everywhere into /tmp; $TMPDIR moves them.
-    with tempfile.TemporaryDirectory(prefix="harness-bench.") as folder:
-        setup = Setup(Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="harness-bench.") as folder,
+        contextlib.ExitStack() as cleanup,
+    ):
+        setup = Setup(Path(folder), engine, cleanup)
         results = [turns.measure(SECTIONS[name](setup), rounds) for name in names or SECTIONS]
     conditions = Conditions.since(load_before)
     if json_file != "-":
