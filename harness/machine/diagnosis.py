@@ -112,4 +112,4 @@ def _knock(port: int, deadline: Deadline) -> Answer:
 
 
 def _end(live: Live, kind: EndingKind, text: str) -> Ending:
-    return Ending(kind, live.boot.number, text, excerpt(live))
+    return Ending(kind, live.boot.number, text, excerpt(live), live.emulator)

@@ -26,9 +26,12 @@ class Ending:
     boot: int  # counts from 1
     text: str
     evidence: str = ""
+    emulator: str = ""  # of the CPUs that KVM runs the guest on; "" for real ones, and where the engine is no KVM
 
     def fault(self) -> HarnessError:
         """The exception that puts the blame where it belongs."""
+        if self.emulator and self.kind in _WITHOUT_A_WORD:
+            return GuestInDoubt(self)
         return _FAULT[self.kind](self)
 
 
@@ -47,6 +50,24 @@ class GuestOutOfReach(HostFault):
         super().__init__(ending.text, evidence=ending.evidence)
         self.ending = ending
 
+
+class GuestInDoubt(HostFault):
+    """The guest reset or fell silent on a KVM whose own CPUs are emulated, and its kernel said nothing of it.
+
+    TCG's SVM does that to kernels that are well: a vCPU of a stock 6.12, loading kvm_amd, triple-faulted there.
+    """
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(
+            f"{ending.text}, on a KVM whose CPUs are emulated ({ending.emulator})",
+            expected="an end of which the kernel tells: a panic",
+            hint="run it again; on --engine tcg-svm an end like this is the kernel's",
+            evidence=ending.evidence,
+        )
+        self.ending = ending
+
+
+_WITHOUT_A_WORD = frozenset({EndingKind.RESET, EndingKind.SILENT})
 
 _FAULT: dict[EndingKind, type[GuestEnded] | type[GuestOutOfReach]] = {
     EndingKind.RUNNING: GuestOutOfReach,

@@ -74,6 +74,12 @@ def this_host(modules: tuple[str, ...]) -> Host:
     )
 
 
+def emulator() -> str:
+    """What emulates this host's CPUs; "" for real ones."""
+    here = this_host(())
+    return (here.hypervisor or here.cpu) if here.emulated else ""
+
+
 def _line(path: Path) -> str:
     return path.read_text(errors="replace").strip() if path.exists() else ""
 

@@ -34,6 +34,7 @@ class Live:
     bell: Bell  # rung by all three
     boot: Boot
     ssh_port: int = 0  # on 127.0.0.1; known once QMP has answered
+    emulator: str = ""  # of the CPUs beneath KVM
     paused: bool = False  # by pause(): QMP's word for it counts only as long as no debugger stops the machine too
 
     @property

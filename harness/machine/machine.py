@@ -15,7 +15,7 @@ from typing import Literal, Protocol, Self, TypeVar
 
 from harness.deadline import Deadline, patience
 from harness.errors import DeadlineExceeded, HarnessError, HostFault, KernelFault
-from harness.machine import argv, diagnosis, hotplug, registers, snapshot, virtio
+from harness.machine import argv, diagnosis, host, hotplug, registers, snapshot, virtio
 from harness.machine.argv import BootFiles, Group, MachineSpec, Wiring
 from harness.machine.bell import Bell
 from harness.machine.console import Console, Line, Seen, Sign, patient_pair
@@ -551,7 +551,8 @@ class Machine:
         self._cleanup.callback(console.close)
         qmp = Qmp(self.run / QMP_LOG, bell)
         self._cleanup.callback(qmp.close)
-        self._live = Live(process, console, qmp, bell, boot or Boot(1, time.monotonic()))
+        emulator = host.emulator() if self.engine.on_host else ""
+        self._live = Live(process, console, qmp, bell, boot or Boot(1, time.monotonic()), emulator=emulator)
         self._live = dataclasses.replace(self._live, ssh_port=self._connect(qmp_end, deadline))
 
     def _connect(self, qmp_end: socket.socket, deadline: Deadline) -> int:

@@ -18,7 +18,7 @@ from harness.guest.hang import StepHung, held_or_hung, hung_below, why_hung
 from harness.guest.outcome import HUNG, STEPS_LOG, UNFINISHED, Outcome
 from harness.guest.session import Session
 from harness.guest.tasks import Task, asleep, below, blocked_by_console, leaves, look, look_twice
-from harness.machine.ending import EndingKind, GuestEnded
+from harness.machine.ending import EndingKind, GuestEnded, GuestInDoubt
 from harness.machine.state import ENDED, State
 from harness.observe.sample import AT_RESET, SAMPLES_LOG
 from harness.observe.sampler import take_sample
@@ -155,7 +155,7 @@ class Steps:
         result = Result(UNFINISHED)
         try:
             result = self._perform(step, deadline)
-        except (DeadlineExceeded, GuestEnded) as error:
+        except (DeadlineExceeded, GuestEnded, GuestInDoubt) as error:
             raise self._why(step, error) from error
         finally:
             self._before = moment
@@ -174,7 +174,8 @@ class Steps:
 
     def _why(self, step: Step, error: HarnessError) -> HarnessError:
         """The exception for a step that ran out of time, or of a guest: whose fault it is."""
-        if isinstance(error, GuestEnded) and not (error.ending.kind is EndingKind.SILENT and self.holds.active):
+        ending = error.ending.kind if isinstance(error, GuestEnded | GuestInDoubt) else None
+        if ending is not None and not (ending is EndingKind.SILENT and self.holds.active):
             return error
         if not self.holds.active:
             return why_hung(step.id, self.session, error)
