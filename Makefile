@@ -2,12 +2,13 @@
 
 PYTEST = .venv/bin/pytest
 
-.PHONY: help setup demo test test-slow check docs bench mutants clean
+.PHONY: help setup demo test test-slow check docs test-lab bench mutants clean
 
 help:
 	@echo 'make demo       set up, then the reboot race on Debian 6.1, 6.12, 7.3 and a mutant'
 	@echo 'make test       set up, then ruff, mypy --strict and pytest (unit tests and real boots)'
 	@echo 'make test-slow  the tests that take minutes each'
+	@echo 'make test-lab   engine kvm in an emulated host: 20 minutes'
 	@echo 'make check      ruff and mypy only'
 	@echo 'make docs       the documentation as a site, in site/'
 	@echo 'make bench      the figures of docs/performance.md'
@@ -30,7 +31,10 @@ test: check
 	$(PYTEST) -m 'not slow'
 
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) -m 'slow and not lab'
+
+test-lab: setup
+	$(PYTEST) -m lab
 
 docs: setup
 	.venv/bin/mkdocs build --strict --quiet
