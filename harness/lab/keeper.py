@@ -24,6 +24,8 @@ from filelock import FileLock, Timeout
 from harness.deadline import Deadline
 from harness.errors import HarnessError, HostFault
 from harness.lab.outer import outer_machine
+from harness.lab.pulse import Pulse
+from harness.machine.argv import TRACE_LOG
 
 LIVE = "live.json"
 LOG = "keeper.log"
@@ -87,9 +89,11 @@ def keep(folder: Path, runs: Path) -> None:
             took = time.monotonic() - began
             ssh = keys.ssh_command(machine.ssh_port)
             LiveLab(os.getpid(), ssh, str(runs), time.time(), round(took, 1)).write(folder)
+            pulse = Pulse(folder / MACHINE / TRACE_LOG, machine.spec.cpus)
             try:
                 while not stop.wait(_LOOK_S):
                     machine.check()
+                    pulse.check()
             finally:
                 (folder / LIVE).unlink()
 

@@ -22,6 +22,7 @@ from harness.process import tail
 
 _START_S = 660.0  # longer than its keeper's own
 _END_S = 30.0
+_LAST_WORDS_S = 5.0
 _LOOK_S = 0.1
 _LOST = 255  # ssh's exit status when it is ssh that failed
 
@@ -144,8 +145,20 @@ def _ssh(lab: LiveLab, more: Sequence[str], stdin: int | None) -> int:
             ssh.terminate()
             raise
     if status == _LOST:
-        raise HostFault("the lab was lost", hint=f"see {lab_folder() / MACHINE}/console.log, then `harness lab down`")
+        raise _lost()
     return status
+
+
+def _lost() -> HostFault:
+    """With the words of its keeper, who notices why, and ends a moment later."""
+    folder = lab_folder()
+    deadline = Deadline.after(_LAST_WORDS_S, "the keeper's last words")
+    while kept(folder) and not deadline.expired:
+        deadline.pause(_LOOK_S)
+    said = tail((folder / LOG).read_text(errors="replace")) if (folder / LOG).exists() else ""
+    return HostFault(
+        "the lab was lost", evidence=said, hint=f"see {folder / MACHINE}/console.log, then `harness lab down`"
+    )
 
 
 def visible(path: Path, lab: LiveLab) -> Path:

@@ -11,7 +11,8 @@ from harness.machine.engine import Engine
 from harness.machine.toolchain import Qemu
 from harness.platform.config import PlatformConfig
 
-TRACE_PORT = "harness.trace"  # /dev/virtio-ports/ in the guest; what is written there ends up in trace.txt
+TRACE_PORT = "harness.trace"  # /dev/virtio-ports/ in the guest; what is written there ends up in TRACE_LOG
+TRACE_LOG = "trace.txt"
 
 BASE_CMDLINE = (
     "console=ttyS0",  # the only console: what is not on it, nobody saw
@@ -145,7 +146,7 @@ def kernel_cmdline(spec: MachineSpec) -> str:
 
 
 def groups(spec: MachineSpec, engine: Engine, files: BootFiles, run: Path, wiring: Wiring) -> tuple[Group, ...]:
-    """The arguments after QEMU itself. `run` is the run's folder, absolute: console.log and trace.txt go there."""
+    """The arguments after QEMU itself. `run` is the run's folder, absolute: console.log and TRACE_LOG go there."""
     return (
         Group(
             "nothing that is not asked for",
@@ -178,7 +179,7 @@ def groups(spec: MachineSpec, engine: Engine, files: BootFiles, run: Path, wirin
         Group(
             "the tracer's way out, which needs neither network nor a living SSH server",
             (
-                *("-chardev", f"file,id=trace,path={_comma(run / 'trace.txt')}"),
+                *("-chardev", f"file,id=trace,path={_comma(run / TRACE_LOG)}"),
                 *("-device", "virtio-serial-pci", "-device", f"virtserialport,chardev=trace,name={TRACE_PORT}"),
             ),
         ),

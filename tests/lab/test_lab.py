@@ -14,7 +14,7 @@ from harness.cli.lab import _absolute, _names_engine
 from harness.deadline import Deadline
 from harness.errors import HostFault, UsageError
 from harness.lab import lab
-from harness.lab.keeper import LiveLab
+from harness.lab.keeper import LOG, LiveLab
 from harness.paths import PROJECT
 from tests.lab.test_keeper import LAB
 
@@ -83,14 +83,20 @@ def test_a_lab_that_does_not_start_is_told_with_its_last_words(
     assert "QEMU cannot be started" in fault.value.evidence
 
 
-def test_a_lost_connection_is_not_the_status_of_the_command(running: LiveLab, tmp_path: Path) -> None:
+def test_a_lost_connection_is_not_the_status_of_the_command(
+    running: LiveLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ssh = tmp_path / "ssh"
     ssh.write_text("#!/bin/sh\nexit $1\n")
     ssh.chmod(0o755)
     fake = dataclasses.replace(running, ssh=(str(ssh),))
     assert lab.command(fake, "4", terminal=False) == 4
-    with pytest.raises(HostFault, match="lost"):
+    lab.lab_folder().mkdir(parents=True)
+    (lab.lab_folder() / LOG).write_text("CPU 0 of the lab stands still\n")
+    monkeypatch.setattr(lab, "_LAST_WORDS_S", 0.2)
+    with pytest.raises(HostFault, match="lost") as fault:
         lab.command(fake, "255", terminal=False)
+    assert "CPU 0 of the lab stands still" in fault.value.evidence
 
 
 def test_without_ssh_it_says_what_to_install(running: LiveLab) -> None:
