@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness import paths, process
 from harness.deadline import Deadline
+from harness.errors import UsageError
 from harness.images import cpio
 from harness.images.direct import direct_image
 from harness.images.initramfs import GuestImage, build_image
@@ -61,13 +62,30 @@ def prepare(deadline: Deadline) -> Made:
     return Made(qemu, direct_image(kernel, deadline), image, root_image(deadline))
 
 
+def cache_folder() -> Path:
+    """The cache by a path without symbolic links: what they lead through is not in the lab."""
+    return paths.cache_dir().resolve()
+
+
+def require_apart(runs: Path) -> None:
+    """Raises UsageError for a folder of runs that is the cache or the project: the lab would write to those."""
+    if runs in (cache_folder(), PROJECT):
+        raise UsageError(
+            "runs in the lab need a folder of their own", found=str(runs), hint=f"HARNESS_RUNS={runs}/runs"
+        )
+
+
 def shares(runs: Path) -> dict[Share, str]:
-    """What the lab sees of the host, and how: `ro`, `rw`, or `layered` for what only looks writable."""
-    return {
+    """What the lab sees of the host, and how: `ro`, `rw`, or `layered` for what only looks writable.
+
+    In the order in which they are mounted: a folder within another one after it, since it would be hidden.
+    """
+    rows = {
         Share("project", PROJECT, readonly=True): "ro",
-        Share("cache", paths.cache_dir().absolute(), readonly=True): "layered",
-        Share("runs", runs.absolute(), readonly=False): "rw",
+        Share("cache", cache_folder(), readonly=True): "layered",
+        Share("runs", runs, readonly=False): "rw",
     }
+    return dict(sorted(rows.items(), key=lambda row: len(row[0].folder.parts)))
 
 
 @contextlib.contextmanager
