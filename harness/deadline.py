@@ -11,7 +11,7 @@ from harness.errors import DeadlineExceeded, UsageError
 
 PATIENCE = "HARNESS_PATIENCE"
 
-_MOST = 100.0
+MOST_PATIENCE = 100.0
 
 
 def patience() -> float:
@@ -28,7 +28,7 @@ def _patience(text: str) -> float:
         factor = float(text)
     except ValueError:
         factor = 0.0
-    if not 1 <= factor <= _MOST:
+    if not 1 <= factor <= MOST_PATIENCE:
         raise UsageError(f"${PATIENCE} says how many times longer to wait", expected="1 to 100", found=text)
     return factor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ def status() -> int:
         return 0
     since = time.strftime("%H:%M:%S", time.localtime(running.since))
     print(f"up since {since}, process {running.pid}, runs in {running.runs}")
-    print(" ".join(running.ssh))
+    print(shlex.join(running.ssh))
     return 0
 
 
@@ -103,12 +104,11 @@ def _names_engine(words: Sequence[str]) -> bool:
 
 
 def _absolute(word: str, running: LiveLab) -> str:
-    """A word of the command line as the lab understands it: a file by its absolute path."""
-    option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+    """A word of the command line as the lab understands it: a file, or a place for one, by its absolute path."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
     path = Path(value)
-    if ("/" not in value and not path.suffix) or not path.exists():
-        return word
-    return f"{option}{equals}{labs.visible(path, running)}"
+    there = path.parent.is_dir() if "/" in value else path.suffix and path.exists()
+    return f"{option}{equals}{labs.visible(path, running)}" if there else word
 
 
 def _deadline() -> Deadline:

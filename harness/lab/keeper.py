@@ -1,7 +1,7 @@
-"""The process behind a lab: `python3 -m harness.lab.keeper FOLDER RUNS`, from `up` to `down`.
+"""The process behind a lab: `python3 -m harness.lab.keeper FOLDER RUNS`, from its start to its end.
 
 QEMU is on its leash, so a lab whose keeper is gone is gone. It says where it can be reached in FOLDER/live.json,
-which is there as long as the lab answers.
+which is there as long as the lab answers; what a killed keeper left there is taken away before the next one starts.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from harness.cache import disk_full_is_a_host_fault, locked
 from harness.deadline import Deadline
-from harness.errors import HarnessError, HostFault
+from harness.errors import HarnessError
+from harness.lab import users
 from harness.lab.outer import outer_machine
 from harness.lab.pulse import Pulse
 from harness.machine.argv import TRACE_LOG
@@ -33,6 +35,7 @@ MACHINE = "machine"
 
 _LOCK = "keeper.lock"
 _START_S = 600.0  # a boot takes 10 s on an idle host, and 28 s at a load of 7 on two cores
+_TAKE_S = 10.0  # others have the lock for an instant, to see whether a lab is kept
 _LOOK_S = 0.5
 
 
@@ -71,14 +74,15 @@ def kept(folder: Path) -> bool:
 
 
 def keep(folder: Path, runs: Path) -> None:
-    """Starts the lab, and ends it at SIGTERM. Raises HostFault when there is one, or when it ends by itself."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    try:
-        lock = FileLock(folder / _LOCK, timeout=0).acquire()
-    except Timeout as error:
-        raise HostFault("another process keeps a lab", found=str(folder), hint="harness lab down") from error
-    with lock:
+    """Starts the lab, and ends it when its last user has left, or at SIGTERM, by SystemExit.
+
+    Raises HostFault when there is one, or when it ends by itself.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    with (
+        locked(folder / _LOCK, Deadline.after(_TAKE_S, "the end of another lab")),
+        disk_full_is_a_host_fault(folder),
+    ):
         shutil.rmtree(folder / MACHINE, ignore_errors=True)
         (folder / MACHINE).mkdir()
         deadline = Deadline.after(_START_S, "the start of the lab")
@@ -91,11 +95,18 @@ def keep(folder: Path, runs: Path) -> None:
             LiveLab(os.getpid(), ssh, str(runs), time.time(), round(took, 1)).write(folder)
             pulse = Pulse(folder / MACHINE / TRACE_LOG, machine.spec.cpus)
             try:
-                while not stop.wait(_LOOK_S):
+                while not users.left(folder, folder / LIVE):
                     machine.check()
                     pulse.check()
+                    time.sleep(_LOOK_S)
             finally:
-                (folder / LIVE).unlink()
+                (folder / LIVE).unlink(missing_ok=True)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Wherever it is: a lab that is still being started ends, too."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # that takes a moment, which a second one is not to cut short
+    raise SystemExit("ended on request, as by `harness lab down`")
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ import pytest
 from filelock import FileLock
 
 from harness.errors import HostFault
+from harness.lab import keeper
 from harness.lab.keeper import LIVE, LiveLab, keep, kept
 
 LAB = LiveLab(pid=1, ssh=("ssh", "-p", "2222", "root@127.0.0.1"), runs="/runs", since=1.0, boot_s=17.3)
@@ -39,6 +40,7 @@ def test_what_a_killed_keeper_left_is_no_lab(tmp_path: Path) -> None:
     assert LiveLab.read(tmp_path) is None
 
 
-def test_there_is_one_keeper(tmp_path: Path) -> None:
-    with FileLock(tmp_path / "keeper.lock"), pytest.raises(HostFault, match="another process keeps a lab"):
+def test_there_is_one_keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "_TAKE_S", 0.1)
+    with FileLock(tmp_path / "keeper.lock"), pytest.raises(HostFault, match="the end of another lab"):
         keep(tmp_path, tmp_path)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,9 +17,9 @@ from filelock import FileLock
 
 from harness.cli.lab import _absolute, _names_engine
 from harness.deadline import Deadline
-from harness.errors import HostFault, UsageError
+from harness.errors import DeadlineExceeded, HostFault, UsageError
 from harness.lab import lab
-from harness.lab.keeper import LOG, LiveLab
+from harness.lab.keeper import LOG, LiveLab, kept
 from harness.paths import PROJECT
 from tests.lab.test_keeper import LAB
 
@@ -31,7 +36,33 @@ def test_files_of_the_project_are_at_their_own_place(running: LiveLab, monkeypat
     assert _absolute("--patch=scenarios/demo.yaml", running) == f"--patch={PROJECT}/scenarios/demo.yaml"
 
 
-@pytest.mark.parametrize("word", ["debian:6.12", "kvm", "--cold", "debian:6.12 +check-at-entry", "--junit=new.xml"])
+def test_a_link_leads_to_what_the_lab_sees(running: LiveLab, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(PROJECT / "scenarios")
+    assert _absolute(f"{tmp_path}/link/demo.yaml", running) == f"{PROJECT}/scenarios/demo.yaml"
+    with pytest.raises(UsageError, match="does not see"):
+        _absolute(f"{PROJECT}/scenarios/../../other.yaml", running)
+
+
+def test_what_would_be_written_where_the_lab_ends_with_it_is_refused(running: LiveLab, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not see"):
+        _absolute(f"--json={tmp_path}/results.json", running)
+    inside = f"--json={running.runs}/a=b.json"
+    Path(running.runs).mkdir()
+    assert _absolute(inside, running) == inside
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "debian:6.12",
+        "git:~/linux@v6.12",
+        "--config=harness",
+        "kvm",
+        "--cold",
+        "debian:6.12 +check-at-entry",
+        "--junit=new.xml",
+    ],
+)
 def test_other_words_stay_as_they_are(word: str, running: LiveLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT / "scenarios")
     assert _absolute(word, running) == word
@@ -97,6 +128,122 @@ def test_a_lost_connection_is_not_the_status_of_the_command(
     with pytest.raises(HostFault, match="lost") as fault:
         lab.command(fake, "255", terminal=False)
     assert "CPU 0 of the lab stands still" in fault.value.evidence
+
+
+@pytest.fixture
+def startable(running: LiveLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+    """Labs of this test have a keeper and no machine; the function says how many seconds they take to start."""
+    interpreter, shell = sys.executable, tmp_path / "python"
+
+    def takes(seconds: float) -> None:
+        shell.write_text(f'#!/bin/sh\nexec {interpreter} -m tests.lab.without_machine {seconds} "$3" "$4"\n')
+        shell.chmod(0o755)
+
+    monkeypatch.setenv("HARNESS_RUNS", running.runs)
+    monkeypatch.setattr(sys, "executable", str(shell))
+    monkeypatch.setattr(lab, "prepare", lambda _: None)
+    takes(0)
+    yield takes
+    lab.down()
+
+
+def ended() -> None:
+    deadline = Deadline.after(20, "the end of the lab")
+    while kept(lab.lab_folder()):
+        deadline.check()
+        deadline.pause(0.05)
+
+
+def soon() -> Deadline:
+    return Deadline.after(60, "the lab")
+
+
+def test_a_lab_ends_with_the_last_of_two_that_use_it(startable: Callable[[float], None]) -> None:
+    with lab.at_hand(soon()) as first:
+        with lab.at_hand(soon()) as second:
+            assert second == first
+        time.sleep(1)  # two looks of its keeper
+        assert LiveLab.read(lab.lab_folder()) == first
+    ended()
+    assert LiveLab.read(lab.lab_folder()) is None
+
+
+def test_a_lab_that_is_up_stays_until_it_is_taken_down(startable: Callable[[float], None]) -> None:
+    there = lab.up(soon())
+    with lab.at_hand(soon()) as used:
+        assert used == there
+    time.sleep(1)
+    assert LiveLab.read(lab.lab_folder()) == there
+    assert lab.down()
+    assert not kept(lab.lab_folder())
+    assert "harness lab down" in (lab.lab_folder() / LOG).read_text()
+
+
+def test_two_that_start_it_at_once_have_the_same(startable: Callable[[float], None]) -> None:
+    startable(1)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lab.up, (soon(), soon()))
+    assert first == second
+
+
+def test_what_a_killed_lab_left_is_not_taken_for_the_new_one(startable: Callable[[float], None]) -> None:
+    startable(1)
+    folder = lab.lab_folder()
+    folder.mkdir(parents=True)
+    dataclasses.replace(LAB, pid=1 << 30).write(folder)  # no process's: down() must not find one
+    assert lab.up(soon()).ssh == ("ssh", "1")
+
+
+def test_a_start_that_is_given_up_leaves_no_keeper(startable: Callable[[float], None], tmp_path: Path) -> None:
+    startable(300)
+    lab.lab_folder().mkdir(parents=True)
+    with pytest.raises(DeadlineExceeded):
+        lab._start(lab.lab_folder(), tmp_path, Deadline.after(3, "the start of the lab"))
+    assert not kept(lab.lab_folder())
+
+
+def test_the_lab_is_not_to_write_to_the_cache_or_the_project(
+    running: LiveLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (os.environ["HARNESS_CACHE"], str(PROJECT)):
+        monkeypatch.setenv("HARNESS_RUNS", folder)
+        with pytest.raises(UsageError, match="a folder of their own"), lab.at_hand(soon()):
+            pass
+
+
+def test_a_command_that_is_interrupted_ends_by_itself(running: LiveLab, tmp_path: Path) -> None:
+    """As in the lab: the end of stdin is what it hears of."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\ntouch {tmp_path}/began\ncat\nsleep 0.5\ntouch {tmp_path}/complete\n")
+    ssh.chmod(0o755)
+    fake = dataclasses.replace(running, ssh=(str(ssh),))
+
+    def interrupt() -> None:
+        deadline = soon()
+        while not (tmp_path / "began").exists():
+            deadline.check()
+            deadline.pause(0.05)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            lab.harness(fake, ["run"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "complete").exists()
+
+
+def test_a_slow_host_has_a_slower_lab(
+    running: LiveLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\necho "$1"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("HARNESS_PATIENCE", "2")
+    lab.harness(dataclasses.replace(running, ssh=(str(ssh),)), ["doctor"])
+    assert "HARNESS_PATIENCE=8 " in capfd.readouterr().out
 
 
 def test_without_ssh_it_says_what_to_install(running: LiveLab) -> None:
