@@ -35,7 +35,8 @@ class RunKeys:
 
     def ssh_command(self, port: int) -> tuple[str, ...]:
         """The words with which a person logs in by the forwarded `port`."""
-        known = f"UserKnownHostsFile={self.client.absolute().with_name(_KNOWN_HOSTS)}"
+        # In quotes: it takes a list of files, with spaces between them.
+        known = f'UserKnownHostsFile="{self.client.absolute().with_name(_KNOWN_HOSTS)}"'
         options = ("IdentitiesOnly=yes", known, f"HostKeyAlias={_GUEST}", "LogLevel=ERROR")
         words = (word for option in options for word in ("-o", option))
         return ("ssh", "-i", str(self.client.absolute()), *words, "-p", str(port), "root@127.0.0.1")

@@ -51,3 +51,13 @@ def test_overlay_puts_them_where_dropbear_looks(tmp_path: Path) -> None:
 
 def test_host_key_is_a_paramiko_key(tmp_path: Path) -> None:
     assert isinstance(make_keys(tmp_path).host_key, paramiko.Ed25519Key)
+
+
+def test_a_folder_with_spaces_is_one_file_for_ssh(tmp_path: Path) -> None:
+    """`none` must stand alone among known hosts: ssh refuses a list with it, as which it takes the words unquoted."""
+    folder = tmp_path / "none of these"
+    folder.mkdir()
+    ssh = make_keys(folder).ssh_command(22)
+    asked = [word.replace(f"{tmp_path}/", "") for word in ssh]
+    said = subprocess.run([asked[0], "-G", *asked[1:]], capture_output=True, text=True, check=True)
+    assert "userknownhostsfile none of these/known_hosts" in said.stdout
