@@ -164,7 +164,7 @@ def _explain(problem: Any, known: list[str]) -> tuple[str, str]:
     if problem["type"] == "missing":
         return f"{name!r} is missing", ""
     if problem["type"] == "model_type":
-        return f"{name!r} takes a mapping", ""
+        return f"{name!r} takes a mapping" if name else f"a mapping belongs here, not {problem['input']!r}", ""
     kind, _, what = problem["type"].partition("_")
     if kind in _TYPES and what in ("type", "parsing", "from_float"):
         return f"{name}: takes {_TYPES[kind]}, not {problem['input']!r}", ""

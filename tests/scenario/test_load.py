@@ -205,6 +205,7 @@ def test_expectations_are_limited_to_their_kernels_and_vendor() -> None:
         ("virt: {at: loaded, on: [0, 1]}", "dmesg: {absent: ''}", 22, "an empty pattern"),
         ("machine: {cpus: 2}", "machine: {cpus: 2, sockets: 4}", 5, "2 cpus do not fill 4 sockets evenly"),
         ("machine: {cpus: 2}", "machine: {cpus: 2, cpu: 2}", 5, "'cpu' takes a mapping"),
+        ("machine: {cpus: 2}", "machine: q35", 5, "a mapping belongs here, not 'q35'"),
         ("actors:", "points:\n  p: {function: f}\nactors:", 8, "a task held at 'p' would never be waited for"),
         ("  - start: loader", "  - release: p\n  - start: loader", 10, "no step before this one holds it"),
     ],
