@@ -64,15 +64,17 @@ def _confirm(engine: str, report: Report, target: str) -> list[Exit]:
     """Runs, and writes the report; how the runs ended. What keeps them from being is a part of the report."""
     results: list[RunResult] = []
     fault: HarnessError | None = None
+    told = "interrupted"  # whatever else ends it
     try:
         jobs = list(confirming(Tools(engine)))
         results += (result for _, result in run_jobs(jobs, 1))
+        told = ""
     except HarnessError as error:
-        fault = error
+        fault, told = error, str(error)
     finally:
         modules = tuple(dict.fromkeys(row.extension.module for row in ENGINES))
         facts = sheet(this_host(modules), Path("/proc/cpuinfo").read_text())
-        write_output(target, confirmation(harness_version(), facts, report, results, str(fault or "")))
+        write_output(target, confirmation(harness_version(), facts, report, results, told))
     if results and target != "-":
         print_results(results_console(), results)
     return [*(result.exit for result in results), *([fault.exit] if fault else [])]

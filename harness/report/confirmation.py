@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import Exit
 from harness.judge.record import load_record
 from harness.machine.doctor import TOOLS, Level, Report
-from harness.paths import cache_dir, runs_dir
+from harness.paths import PROJECT, cache_dir, runs_dir
 from harness.report import words
 from harness.report.result import RunResult
 from harness.report.text import COLUMNS, text_report
@@ -79,8 +79,8 @@ def _wrap(text: str) -> list[str]:
 
 def _without_names(text: str) -> str:
     """Paths of the user's own go by what they are: home directories have people's names."""
-    own = {str(cache_dir()): "CACHE", str(runs_dir().absolute()): "RUNS", str(Path.home()): "~"}
-    for path in sorted(own, key=len, reverse=True):
+    own = {PROJECT: "PROJECT", cache_dir().absolute(): "CACHE", runs_dir().absolute(): "RUNS", Path.home(): "~"}
+    for path, name in sorted(((str(path), name) for path, name in own.items()), key=lambda pair: -len(pair[0])):
         if path != "/":
-            text = text.replace(path, own[path])
+            text = text.replace(path, name)
     return text

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -39,6 +40,19 @@ def test_a_report_on_an_engine_that_does_not_work_says_why(tmp_path: Path, monke
     assert result.exception is None
     assert result.return_value == 3
     assert "does not work on this host" in target.read_text()
+
+
+@pytest.mark.network
+def test_a_report_that_is_interrupted_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kvm, "look", lambda *_: Obstacle("busy", "a VM", "EBUSY", "unload it"))
+    monkeypatch.setattr("harness.cli.doctor.confirming", interrupted)
+    target = tmp_path / "report.txt"
+    result = CliRunner().invoke(doctor, ["--engine", "kvm", "--confirm", str(target)], standalone_mode=False)
+    assert isinstance(result.exception, click.Abort | KeyboardInterrupt | SystemExit)
+    assert "No more runs\n------------\n\ninterrupted" in target.read_text()
 
 
 def test_a_report_that_could_not_be_written_is_refused_before_anything_boots(tmp_path: Path) -> None:

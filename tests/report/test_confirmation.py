@@ -8,6 +8,7 @@ import pytest
 
 from harness.machine.doctor import Check, Level, Report
 from harness.machine.proof import Proof
+from harness.paths import PROJECT
 from harness.report.confirmation import confirmation
 from harness.report.result import RunResult
 from tests.report.run_folders import CONFIRMED, VIOLATED, copied, judged
@@ -68,3 +69,10 @@ def test_nobody_is_named_by_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "jane" not in text
     assert "disk: ok: 20 GiB free at CACHE" in text and "RUNS/one is full, and ~ too" in text
     assert "make: no: absent" in text and "gcc" not in text
+
+
+def test_a_cache_in_the_present_folder_takes_no_words_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", "disk")
+    text = of(checks=(Check("disk", Level.OK, f"20 GiB free at {Path.cwd()}/disk"),), fault=f"{PROJECT}/scenarios")
+    assert "disk: ok: 20 GiB free at CACHE" in text
+    assert "PROJECT/scenarios" in text
