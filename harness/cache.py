@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from harness import progress
 from harness.deadline import Deadline
@@ -55,10 +55,25 @@ def require_making(what: str) -> None:
 def locked(path: Path, deadline: Deadline) -> Iterator[None]:
     """Holds the lock file `path` (made when missing) against other processes and threads.
 
-    Raises DeadlineExceeded when another run keeps it for too long.
+    Raises DeadlineExceeded when another run keeps it for too long, HostFault where nothing can be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _acquire(lock, path, deadline)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        raise HostFault(
+            f"{path.parent} cannot be written to", found=str(error), hint="set $HARNESS_CACHE to a folder of yours"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, path: Path, deadline: Deadline) -> None:
     try:
         lock.acquire(timeout=min(_PATIENCE_S, deadline.remaining()))
     except Timeout:
@@ -67,10 +82,6 @@ def locked(path: Path, deadline: Deadline) -> Iterator[None]:
             lock.acquire(timeout=deadline.remaining())
         except Timeout as error:
             raise deadline.exceeded(f"another run holds {path}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

@@ -74,3 +74,18 @@ with locked(Path(sys.argv[1]), Deadline.after(5, "hold")):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+def test_a_cache_that_cannot_be_written_to_is_no_bug_of_the_harness(tmp_path: Path) -> None:
+    """A file in the place of the folder, since root may write where the mode says no."""
+    (tmp_path / "cache").touch()
+    with (
+        pytest.raises(HostFault, match="cannot be written to") as fault,
+        locked(tmp_path / "cache" / "x.lock", soon()),
+    ):
+        pass
+    assert "HARNESS_CACHE" in fault.value.hint
+
+
+def soon() -> Deadline:
+    return Deadline.after(5, "a lock")

@@ -55,8 +55,9 @@ def at_hand(deadline: Deadline) -> Iterator[LiveLab]:
     """
     folder, runs = lab_folder(), paths.runs_dir().resolve()
     require_apart(runs)
-    with users.using(folder, deadline):
+    with contextlib.ExitStack() as used:
         with locked(folder / "start.lock", deadline):
+            used.enter_context(users.using(folder, deadline))
             _wait_for_keeper(folder, deadline)
             lab = LiveLab.read(folder) or _started(folder, runs, deadline)
         if lab.runs != str(runs):

@@ -19,11 +19,10 @@ _LOOK_S = 0.1
 
 @contextlib.contextmanager
 def using(folder: Path, deadline: Deadline) -> Iterator[None]:
-    """During the block, the lab of `folder` does not end for want of users. Makes the folder when it is missing.
+    """During the block, the lab of the existing `folder` does not end for want of users.
 
     Raises DeadlineExceeded when its keeper does not let go of the lock, which it has for an instant.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("a") as lock:
         while not _taken(lock.fileno(), fcntl.LOCK_SH):
             deadline.check(f"{folder / _LOCK} is kept")
