@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import paths, progress
-from harness.cache import NotInCache, locked, require_making
+from harness.cache import NotInCache, disk_full_is_a_host_fault, locked, require_making
 from harness.deadline import Deadline, patience
 from harness.errors import DeadlineExceeded, HarnessError, HostFault
 from harness.images.direct import direct_image
@@ -109,7 +109,7 @@ def prove(engine: Engine, qemu: Qemu, deadline: Deadline) -> Proof:
     """Boots a guest with `engine`, loads its KVM module, and looks at every CPU's registers."""
     kernel = resolve(PROOF_KERNEL, BuildOptions(), deadline)
     image = build_image(kernel, load_recipe(), [], deadline)
-    with tempfile.TemporaryDirectory(prefix="harness-proof.") as name:
+    with tempfile.TemporaryDirectory(prefix="harness-proof.") as name, disk_full_is_a_host_fault(Path(name)):
         folder = Path(name)
         initrd = image.write(folder / "initramfs.cpio", run_overlay(make_keys(folder)))
         files = BootFiles(direct_image(kernel, deadline), initrd)
