@@ -8,6 +8,7 @@ from harness.deadline import Deadline, patience
 from harness.errors import HarnessError, HostFault, KernelFault
 from harness.guest.session import Session
 from harness.guest.tasks import Task, Tasks, asleep, below, blocked_by_console, leaves, look, look_twice
+from harness.machine.ending import GuestInDoubt
 from harness.machine.state import ENDED
 
 _LOOK_S = 30.0  # for a look at the guest's tasks: 0.1 s on an idle host, 5 s at a load of 20 on two cores
@@ -37,7 +38,7 @@ def why_hung(step_id: str, session: Session, timeout: HarnessError) -> HarnessEr
     try:
         stuck = hung_tasks(session)
     except HarnessError as error:
-        return error if isinstance(error, KernelFault) else timeout
+        return error if isinstance(error, KernelFault | GuestInDoubt) else timeout
     return _hung(step_id, stuck) if stuck else timeout
 
 

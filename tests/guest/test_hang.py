@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
-from harness.guest.hang import hung_below, hung_tasks
+import pytest
+
+from harness.errors import DeadlineExceeded
+from harness.guest.hang import hung_below, hung_tasks, why_hung
 from harness.guest.session import Session
 from harness.guest.ssh import CommandResult
+from harness.machine.ending import Ending, EndingKind, GuestEnded, GuestInDoubt
 
 # Two actors: one whose command has a shell of its own and hangs, one that is on its way.
 TASKS = """\
@@ -48,3 +52,20 @@ def test_a_task_that_was_woken_does_not_hang() -> None:
 def test_a_hung_task_is_that_of_the_process_it_descends_from() -> None:
     found = hung_below(session(), [171, 181])
     assert {root: [task.pid for task in tasks] for root, tasks in found.items()} == {171: [173], 181: []}
+
+
+class Lost(FakeSession):
+    """A guest that ends when it is looked at."""
+
+    def __init__(self, emulator: str) -> None:
+        super().__init__()
+        self._emulator = emulator
+
+    def run(self, script: str, deadline: object) -> CommandResult:
+        raise Ending(EndingKind.SILENT, 1, "the guest is silent", emulator=self._emulator).fault()
+
+
+@pytest.mark.parametrize(("emulator", "fault"), [("", GuestEnded), ("QEMU TCG", GuestInDoubt)])
+def test_how_a_guest_ended_says_more_than_a_step_that_took_too_long(emulator: str, fault: type[Exception]) -> None:
+    timeout = DeadlineExceeded("timed out: step 'load'")
+    assert isinstance(why_hung("load", cast("Session", Lost(emulator)), timeout), fault)
