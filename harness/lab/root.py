@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import sys
 import tempfile
@@ -131,9 +132,14 @@ def _options(recipe: RootRecipe, python: str, scratch: Path) -> Iterator[str]:
         yield f"--aptopt={option}"
     yield "--dpkgopt=force-unsafe-io"  # what is half written when the host dies is thrown away anyway
     yield from (f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.without)
-    yield f'--setup-hook=cp "{scratch}/preferences" "$1/etc/apt/preferences.d/backports"'
+    yield f'--setup-hook=cp {_quoted(scratch / "preferences")} "$1/etc/apt/preferences.d/backports"'
     yield f'--customize-hook=mkdir -p "$1/{packages}"'
-    yield f"--customize-hook=sync-in {scratch}/packages /{packages}"
-    yield f"--customize-hook=sync-in {scratch}/files /"
+    yield f"--customize-hook=sync-in {_quoted(scratch / 'packages')} /{packages}"
+    yield f"--customize-hook=sync-in {_quoted(scratch / 'files')} /"
     # Compiling under emulation would cost the first command 10 s.
     yield f'--customize-hook=chroot "$1" python3 -m compileall -q /usr/lib/python3 /{packages} >/dev/null || true'
+
+
+def _quoted(path: Path) -> str:
+    """For a hook: mmdebstrap takes its own ones apart as a shell does."""
+    return shlex.quote(str(path))

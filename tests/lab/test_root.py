@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,13 @@ def test_a_missing_tool_is_the_hosts_fault_and_named_with_its_package(monkeypatc
     with pytest.raises(HostFault, match="no-such-bootstrap") as fault:
         require_tools()
     assert fault.value.hint == "apt-get install no-such-package"
+
+
+def test_a_temporary_folder_with_spaces_is_one_word_of_each_hook(tmp_path: Path) -> None:
+    scratch = tmp_path / "a b"
+    hooks = [
+        shlex.split(word.partition("=")[2])
+        for word in mmdebstrap(load_root_recipe(), "3.13", scratch, tmp_path / "root.ext2")
+        if "hook=" in word and str(scratch) in word
+    ]
+    assert [words[1] for words in hooks] == [f"{scratch}/{name}" for name in ("preferences", "packages", "files")]
