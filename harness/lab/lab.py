@@ -15,7 +15,7 @@ from pathlib import Path
 from harness import paths, progress
 from harness.cache import locked
 from harness.deadline import MOST_PATIENCE, PATIENCE, Deadline, patience
-from harness.errors import HostFault, UsageError
+from harness.errors import Exit, HostFault, UsageError
 from harness.lab import users
 from harness.lab.keeper import LIVE, LOG, MACHINE, LiveLab, kept
 from harness.lab.outer import cache_folder, prepare, require_apart
@@ -152,7 +152,9 @@ def harness(lab: LiveLab, words: Sequence[str]) -> int:
     }
     settings = [f"{name}={value}" for name, value in environment.items()]
     inside = shlex.join(["env", *settings, "python3", "-m", "harness.cli.inside", *words])
-    return _ssh(lab, [f"cd {shlex.quote(lab.runs)} && exec {inside}"], stdin=subprocess.PIPE)
+    return _ssh(
+        lab, [f"cd {shlex.quote(lab.runs)} || exit {Exit.HARNESS_FAULT:d}; exec {inside}"], stdin=subprocess.PIPE
+    )
 
 
 def command(lab: LiveLab, line: str, *, terminal: bool) -> int:
@@ -208,6 +210,6 @@ def visible(path: Path, lab: LiveLab) -> Path:
         raise UsageError(
             f"the lab does not see {path}",
             expected=f"a file in one of: {', '.join(map(str, folders))}",
-            hint=f"cp {path} {lab.runs}" if path.exists() else f"a file in {lab.runs}",
+            hint=shlex.join(["cp", str(path), lab.runs]) if path.exists() else f"a file in {lab.runs}",
         )
     return found

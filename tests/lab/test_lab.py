@@ -235,6 +235,14 @@ def test_a_command_that_is_interrupted_ends_by_itself(running: LiveLab, tmp_path
     assert (tmp_path / "complete").exists()
 
 
+def test_a_folder_of_runs_that_is_gone_is_no_fault_of_the_command_line(running: LiveLab, tmp_path: Path) -> None:
+    """Its shell has exit status 2 for a `cd` that fails, which here is that of a scenario that is wrong."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\nexec sh -c "$1"\n')
+    ssh.chmod(0o755)
+    assert lab.harness(dataclasses.replace(running, ssh=(str(ssh),)), ["run"]) == 3
+
+
 def test_a_slow_host_has_a_slower_lab(
     running: LiveLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
