@@ -80,7 +80,7 @@ class _Commands(click.Group):
 )
 @click.option("-v", "--verbose", is_flag=True, help="Tell everything on stderr, as it happens.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-@click.version_option(harness_version(), package_name="virt-ordering-harness")
+@click.version_option(harness_version())
 def cli(verbose: bool, quiet: bool) -> None:
     """Check what a kernel patch claims about ordering, on real kernels under QEMU.
 
