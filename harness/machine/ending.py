@@ -59,12 +59,30 @@ class GuestInDoubt(HostFault):
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(
-            f"{ending.text}, on a KVM whose CPUs are emulated ({ending.emulator})",
+            _EMULATED.format(ending.text, ending.emulator),
             expected="an end of which the kernel tells: a panic",
-            hint="run it again; on --engine tcg-svm an end like this is the kernel's",
+            hint=_ELSEWHERE,
             evidence=ending.evidence,
         )
         self.ending = ending
+
+
+_EMULATED = "{}, on a KVM whose CPUs are emulated ({})"
+_ELSEWHERE = "run it again; what happens on --engine tcg-svm too is the kernel's"
+
+
+class HangInDoubt(HostFault):
+    """A guest hangs on a KVM whose own CPUs are emulated: one that QEMU has lost leaves tasks waiting like a deadlock
+    of the kernel."""
+
+    def __init__(self, hang: KernelFault, emulator: str) -> None:
+        super().__init__(
+            _EMULATED.format(hang.what, emulator),
+            expected=hang.expected,
+            found=hang.found,
+            hint=_ELSEWHERE,
+            evidence=hang.evidence,
+        )
 
 
 _WITHOUT_A_WORD = frozenset({EndingKind.RESET, EndingKind.SILENT})

@@ -77,7 +77,7 @@ def this_host(modules: tuple[str, ...]) -> Host:
 def emulator() -> str:
     """What emulates this host's CPUs; "" for real ones."""
     here = this_host(())
-    return (here.hypervisor or here.cpu) if here.emulated else ""
+    return (TCG if here.hypervisor == TCG else here.cpu) if here.emulated else ""
 
 
 def _line(path: Path) -> str:

@@ -126,6 +126,11 @@ class Machine:
         return self._live.state if self._live else State.CREATED
 
     @property
+    def emulator(self) -> str:
+        """What emulates the CPUs that KVM runs the guest on; "" for real ones, and where the engine is no KVM."""
+        return self._started.emulator
+
+    @property
     def boot(self) -> Boot:
         """The present boot: its number, and where it begins in the console's lines and QMP's events."""
         return self._started.boot

@@ -18,7 +18,8 @@ from harness.guest.hang import StepHung, held_or_hung, hung_below, why_hung
 from harness.guest.outcome import HUNG, STEPS_LOG, UNFINISHED, Outcome
 from harness.guest.session import Session
 from harness.guest.tasks import Task, asleep, below, blocked_by_console, leaves, look, look_twice
-from harness.machine.ending import EndingKind, GuestEnded, GuestInDoubt
+from harness.machine.ending import EndingKind, GuestEnded, GuestInDoubt, HangInDoubt
+from harness.machine.machine import NoCrashKernel
 from harness.machine.state import ENDED, State
 from harness.observe.sample import AT_RESET, SAMPLES_LOG
 from harness.observe.sampler import take_sample
@@ -155,8 +156,8 @@ class Steps:
         result = Result(UNFINISHED)
         try:
             result = self._perform(step, deadline)
-        except (DeadlineExceeded, GuestEnded, GuestInDoubt) as error:
-            raise self._why(step, error) from error
+        except (DeadlineExceeded, GuestEnded, GuestInDoubt, StepHung, NoCrashKernel) as error:
+            raise self._doubted(self._why(step, error)) from error
         finally:
             self._before = moment
             console = tuple(line.text for line in machine.console.lines(position)[-40:])
@@ -177,10 +178,17 @@ class Steps:
         ending = error.ending.kind if isinstance(error, GuestEnded | GuestInDoubt) else None
         if ending is not None and not (ending is EndingKind.SILENT and self.holds.active):
             return error
+        if isinstance(error, StepHung | NoCrashKernel):
+            return error
         if not self.holds.active:
             return why_hung(step.id, self.session, error)
         held = self.holds.describe()
         return held_or_hung(step.id, self.session, error, held, self._let_go)
+
+    def _doubted(self, error: HarnessError) -> HarnessError:
+        """A hang of which the kernel itself does not tell is not laid to it where KVM's CPUs are emulated."""
+        emulator = self.session.machine.emulator
+        return HangInDoubt(error, emulator) if emulator and isinstance(error, StepHung | NoCrashKernel) else error
 
     def _let_go(self) -> None:
         """Releases everybody, whatever else is broken."""

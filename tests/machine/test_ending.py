@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import Exit
-from harness.machine.ending import Ending, EndingKind, GuestEnded, GuestInDoubt, GuestOutOfReach
+from harness.errors import Exit, KernelFault
+from harness.machine.ending import Ending, EndingKind, GuestEnded, GuestInDoubt, GuestOutOfReach, HangInDoubt
 from harness.machine.host import emulator, host_cpu
 
 
@@ -34,6 +34,14 @@ def test_what_is_in_doubt_says_what_to_do() -> None:
     error = Ending(EndingKind.RESET, 2, "the guest reset, or triple-faulted", "", "QEMU TCG").fault()
     assert "on a KVM whose CPUs are emulated (QEMU TCG)" in str(error)
     assert "--engine tcg-svm" in str(error)
+
+
+def test_a_hang_that_is_in_doubt_keeps_its_evidence() -> None:
+    hang = KernelFault("step 'load' did not come back", expected="x", found="y", evidence="modprobe D __mutex_lock")
+    error = HangInDoubt(hang, "QEMU TCG")
+    assert error.exit is Exit.HARNESS_FAULT
+    assert error.evidence == hang.evidence
+    assert str(error).startswith("step 'load' did not come back, on a KVM whose CPUs are emulated (QEMU TCG)")
 
 
 def test_the_cpus_of_this_host_are_emulated_or_not() -> None:

@@ -1,5 +1,6 @@
 """The machine with real guests: its states, and each way in which a boot can end."""
 
+import dataclasses
 import os
 import random
 import signal
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import DeadlineExceeded, HostFault, KernelFault
+from harness.errors import DeadlineExceeded, Exit, HostFault, KernelFault
 from harness.machine import machine as machine_module
 from harness.machine.argv import BootFiles, MachineSpec
-from harness.machine.ending import EndingKind, GuestEnded, GuestOutOfReach
+from harness.machine.ending import EndingKind, GuestEnded, GuestInDoubt, GuestOutOfReach
 from harness.machine.engine import by_name
 from harness.machine.machine import Machine, WrongState
 from harness.machine.state import State
@@ -136,6 +137,14 @@ def test_a_panic_that_was_asked_for(guest: Guest) -> None:
 def test_a_reset_that_nobody_asked_for(guest: Guest) -> None:
     with pytest.raises(GuestEnded, match=r"the guest reset.*no step had asked") as caught:
         guest.shell.run("reboot -f", deadline())
+    assert caught.value.ending.kind is EndingKind.RESET
+
+
+def test_a_reset_on_emulated_kvm_is_nobodys_fault(guest: Guest) -> None:
+    guest.machine._live = dataclasses.replace(guest.machine._started, emulator="QEMU TCG")
+    with pytest.raises(GuestInDoubt, match="on a KVM whose CPUs are emulated") as caught:
+        guest.shell.run("reboot -f", deadline())
+    assert caught.value.exit is Exit.HARNESS_FAULT
     assert caught.value.ending.kind is EndingKind.RESET
 
 
