@@ -12,7 +12,9 @@ import click
 
 from harness import progress
 from harness.cli import options
+from harness.cli.run import run as run_here
 from harness.deadline import Deadline
+from harness.errors import UsageError
 from harness.lab import lab as labs
 from harness.lab.keeper import LiveLab
 
@@ -55,7 +57,7 @@ def down() -> int:
 @options.quiet
 def shell(command: tuple[str, ...]) -> int:
     """A shell in the lab, as root; or one command: harness lab shell -- dmesg."""
-    with labs.at_hand(_deadline()) as running:
+    with labs.at_hand(_deadline(), any_runs=True) as running:
         return labs.command(running, " ".join(command), terminal=sys.stdin.isatty())
 
 
@@ -85,7 +87,12 @@ def run(words: tuple[str, ...]) -> int:
     \b
     harness lab run scenarios/load-unload.yaml --kernel debian:6.12
     """
-    return _harness("run", [*([] if _names_engine(words) else ["--engine", "kvm"]), *words])
+    if kept := {"--keep", "--pause-on"} & _options(words):
+        raise UsageError(
+            f"{kept.pop()}: a guest of the lab cannot be kept",
+            expected="a run that comes to its end: how to get at its guest is known in the lab alone",
+        )
+    return _harness("run", [*([] if "--engine" in _options(words) else ["--engine", "kvm"]), *words])
 
 
 @lab.command()
@@ -95,19 +102,30 @@ def doctor() -> int:
 
 
 def _harness(name: str, words: Sequence[str]) -> int:
-    with labs.at_hand(_deadline()) as running:
-        return labs.harness(running, [name, *(_absolute(word, running) for word in words)])
+    with labs.at_hand(_deadline(), any_runs=name != "run") as running:
+        pairs = zip(("", *words), words, strict=False)
+        return labs.harness(running, [name, *(_absolute(word, before, running) for before, word in pairs)])
 
 
-def _names_engine(words: Sequence[str]) -> bool:
-    return any(word.partition("=")[0] == "--engine" for word in words)
+def _options(words: Sequence[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if word.startswith("--")}
 
 
-def _absolute(word: str, running: LiveLab) -> str:
-    """A word of the command line as the lab understands it: a file, or a place for one, by its absolute path."""
+# What `run` writes: --json, --junit and so on. Without a folder, that is in the folder of runs.
+_WRITTEN = {option for param in run_here.params if str(param.name).endswith("_file") for option in param.opts}
+
+
+def _absolute(word: str, before: str, running: LiveLab) -> str:
+    """A word of the command line as the lab understands it: a file, or a place for one, by its absolute path.
+
+    `before` is the word before it, of which it may be the value.
+    """
     option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
     path = Path(value)
-    there = path.parent.is_dir() if "/" in value else path.suffix and path.exists()
+    if "/" in value:
+        there = path.parent.is_dir()
+    else:
+        there = path.suffix != "" and path.exists() and (option or before) not in _WRITTEN
     return f"{option}{equals}{labs.visible(path, running)}" if there else word
 
 

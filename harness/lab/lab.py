@@ -48,10 +48,11 @@ def up(deadline: Deadline) -> LiveLab:
 
 
 @contextlib.contextmanager
-def at_hand(deadline: Deadline) -> Iterator[LiveLab]:
+def at_hand(deadline: Deadline, *, any_runs: bool = False) -> Iterator[LiveLab]:
     """The lab, started when there is none; it then ends with the last block of this kind, in whichever process.
 
-    Raises HostFault with its last words when it does not start, UsageError for one with another folder of runs.
+    Raises HostFault with its last words when it does not start, UsageError for one with another folder of runs,
+    unless `any_runs` will do.
     """
     folder, runs = lab_folder(), paths.runs_dir().resolve()
     require_apart(runs)
@@ -60,7 +61,7 @@ def at_hand(deadline: Deadline) -> Iterator[LiveLab]:
             used.enter_context(users.using(folder, deadline))
             _wait_for_keeper(folder, deadline)
             lab = LiveLab.read(folder) or _started(folder, runs, deadline)
-        if lab.runs != str(runs):
+        if lab.runs != str(runs) and not any_runs:
             raise UsageError(
                 "the lab writes runs to another folder",
                 expected=str(runs),

@@ -55,7 +55,7 @@ class Made:
 
 def prepare(deadline: Deadline) -> Made:
     """Fetches and builds what is missing. Raises HostFault where that cannot be done."""
-    require_tools()
+    require_tools("mke2fs")
     qemu = toolchain.find(deadline)
     kernel = resolve(KERNEL, BuildOptions(), deadline)
     image = build_image(kernel, load_recipe(_RECIPE), [], deadline)

@@ -36,7 +36,11 @@ def load_root_recipe(path: Path = ROOT_RECIPE) -> RootRecipe:
     if not isinstance(document.data, dict):
         raise document.error((), "a recipe is a mapping with suite, packages and files")
     try:
-        return RootRecipe.model_validate({**document.data, "path": path})
+        recipe = RootRecipe.model_validate({**document.data, "path": path})
     except ValidationError as error:
         fault = error.errors()[0]
         raise document.error(fault["loc"], f"{fault['loc'][-1]}: {fault['msg']}") from error
+    for place, file in recipe.files.items():
+        if not recipe.source(file.source).is_file():
+            raise document.error(("files", place), f"{file.source} is not a file in {path.parent}")
+    return recipe

@@ -31,7 +31,7 @@ _FORMAT = 1  # counts up when this module puts other things into the root
 _PYTHON = {"trixie": "3.13"}  # of the suite: which wheels fit
 _PACKAGES = "usr/local/lib/python{python}/dist-packages"
 
-# What makes it, and the Debian packages that have it.
+# What makes it and its scratch disk, and the Debian packages that have that.
 TOOLS = {"mmdebstrap": "mmdebstrap", "genext2fs": "genext2fs", "mke2fs": "e2fsprogs"}
 
 
@@ -44,7 +44,7 @@ def root_image(deadline: Deadline) -> Path:
     requirements = python_requirements()
     folder = cache_dir() / "images" / f"lab-{_key(recipe, requirements)}"
     if not folder.exists():
-        require_tools()
+        require_tools("mmdebstrap", "genext2fs")
         with locked(folder.with_suffix(".lock"), deadline):
             if not folder.exists():
                 with progress.task("build the lab's root: Debian, QEMU and Python"), staged_dir(folder) as stage:
@@ -52,12 +52,12 @@ def root_image(deadline: Deadline) -> Path:
     return folder / "root.ext2"
 
 
-def require_tools() -> None:
-    """Raises HostFault naming the first program that is not installed."""
-    for program, package in TOOLS.items():
+def require_tools(*programs: str) -> None:
+    """Raises HostFault naming the first of some TOOLS that is not installed."""
+    for program in programs:
         if shutil.which(program, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") is None:
             raise HostFault(
-                f"{program} is not installed, which makes the lab's root", hint=f"apt-get install {package}"
+                f"{program} is not installed, which the lab is made with", hint=f"apt-get install {TOOLS[program]}"
             )
 
 

@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from filelock import FileLock
 
-from harness.cli.lab import _absolute, _names_engine
+from harness.cli.lab import _absolute, _options
+from harness.cli.lab import lab as lab_command
 from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, HostFault, UsageError
 from harness.lab import lab
@@ -32,23 +34,23 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LiveLab:
 
 def test_files_of_the_project_are_at_their_own_place(running: LiveLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
-    assert _absolute("scenarios/load-unload.yaml", running) == f"{PROJECT}/scenarios/load-unload.yaml"
-    assert _absolute("--patch=scenarios/demo.yaml", running) == f"--patch={PROJECT}/scenarios/demo.yaml"
+    assert _absolute("scenarios/load-unload.yaml", "", running) == f"{PROJECT}/scenarios/load-unload.yaml"
+    assert _absolute("--patch=scenarios/demo.yaml", "", running) == f"--patch={PROJECT}/scenarios/demo.yaml"
 
 
 def test_a_link_leads_to_what_the_lab_sees(running: LiveLab, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(PROJECT / "scenarios")
-    assert _absolute(f"{tmp_path}/link/demo.yaml", running) == f"{PROJECT}/scenarios/demo.yaml"
+    assert _absolute(f"{tmp_path}/link/demo.yaml", "", running) == f"{PROJECT}/scenarios/demo.yaml"
     with pytest.raises(UsageError, match="does not see"):
-        _absolute(f"{PROJECT}/scenarios/../../other.yaml", running)
+        _absolute(f"{PROJECT}/scenarios/../../other.yaml", "", running)
 
 
 def test_what_would_be_written_where_the_lab_ends_with_it_is_refused(running: LiveLab, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not see"):
-        _absolute(f"--json={tmp_path}/results.json", running)
+        _absolute(f"--json={tmp_path}/results.json", "", running)
     inside = f"--json={running.runs}/a=b.json"
     Path(running.runs).mkdir()
-    assert _absolute(inside, running) == inside
+    assert _absolute(inside, "", running) == inside
 
 
 @pytest.mark.parametrize(
@@ -65,21 +67,37 @@ def test_what_would_be_written_where_the_lab_ends_with_it_is_refused(running: Li
 )
 def test_other_words_stay_as_they_are(word: str, running: LiveLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT / "scenarios")
-    assert _absolute(word, running) == word
+    assert _absolute(word, "", running) == word
 
 
 def test_a_file_elsewhere_is_refused_with_what_to_do(running: LiveLab, tmp_path: Path) -> None:
     mailed = tmp_path / "mailed.yaml"
     mailed.touch()
     with pytest.raises(UsageError, match="does not see") as fault:
-        _absolute(str(mailed), running)
+        _absolute(str(mailed), "", running)
     assert fault.value.hint == f"cp {mailed} {running.runs}"
 
 
 def test_an_engine_that_is_named_stays() -> None:
-    assert _names_engine(("--engine", "tcg-svm", "x.yaml"))
-    assert _names_engine(("--engine=auto",))
-    assert not _names_engine(("--engines",))
+    assert "--engine" in _options(("--engine", "tcg-svm", "x.yaml"))
+    assert "--engine" in _options(("--engine=auto",))
+    assert "--engine" not in _options(("--engines", "engine"))
+
+
+def test_what_a_run_writes_is_not_taken_for_a_file_that_is_there(
+    running: LiveLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    for before, word in (("--json", "mkdocs.yml"), ("--junit", "mkdocs.yml"), ("", "--json=mkdocs.yml")):
+        assert _absolute(word, before, running) == word
+    assert _absolute("mkdocs.yml", "--patch", running) == f"{PROJECT}/mkdocs.yml"
+
+
+@pytest.mark.parametrize("option", ["--keep", "--pause-on=violated"])
+def test_a_guest_of_the_lab_cannot_be_kept(option: str) -> None:
+    result = CliRunner().invoke(lab_command, ["run", "scenarios/demo.yaml", option])
+    assert isinstance(result.exception, UsageError)
+    assert option.partition("=")[0] in str(result.exception)
 
 
 def test_a_lab_with_another_folder_of_runs_is_not_taken(

@@ -34,6 +34,14 @@ def test_a_mistake_in_the_recipe_is_named_with_its_line(tmp_path: Path) -> None:
     assert "sweet" in broken.read_text().splitlines()[fault.value.line - 1]
 
 
+def test_a_file_that_is_missing_is_named_with_its_line(tmp_path: Path) -> None:
+    copy = tmp_path / "lab.yaml"
+    copy.write_text(ROOT_RECIPE.read_text())
+    with pytest.raises(ScenarioError, match="lab/inittab is not a file in") as fault:
+        load_root_recipe(copy)
+    assert "inittab" in copy.read_text().splitlines()[fault.value.line - 1]
+
+
 def test_the_lab_has_what_the_harness_imports_and_no_tools_of_developers() -> None:
     names = {Requirement(line).name for line in python_requirements()}
     assert {"pydantic", "paramiko", "qemu.qmp"} <= names
@@ -54,7 +62,7 @@ def test_both_suites_are_sources(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_tool_is_the_hosts_fault_and_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(root, "TOOLS", {"no-such-bootstrap": "no-such-package"})
     with pytest.raises(HostFault, match="no-such-bootstrap") as fault:
-        require_tools()
+        require_tools("no-such-bootstrap")
     assert fault.value.hint == "apt-get install no-such-package"
 
 
