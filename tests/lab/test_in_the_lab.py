@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.boot, pytest.mark.slow, pytest.mark.lab, pytest.mark.t
 SCENARIOS = PROJECT / "scenarios"
 KERNEL = "debian:6.12"
 
+_TRIES = 4
+
 # EFER.SVME by hand on every CPU, as another hypervisor would leave it.
 _RIVAL = """
 modprobe msr; echo on > /sys/module/msr/parameters/allow_writes
@@ -102,9 +104,15 @@ def harness(lab: LiveLab, *words: str | Path) -> tuple[int, Any]:
 
 
 def run(lab: LiveLab, scenario: Path, *words: str, engine: str = "kvm") -> tuple[int, Any, Any]:
-    """Exit status, verdict and run.json of one run on the stock kernel, or on the one that `words` name."""
+    """Exit status, verdict and run.json of one run on the stock kernel, or on the one that `words` name.
+
+    QEMU's nested SVM lets a vCPU triple-fault now and then, in 2 of the first 14 runs: what is in doubt is run again.
+    """
     kernel = () if "--kernel" in words else ("--kernel", KERNEL)
-    status, [result] = harness(lab, "run", scenario, "--engine", engine, *kernel, *words)
+    for _ in range(_TRIES):
+        status, [result] = harness(lab, "run", scenario, "--engine", engine, *kernel, *words)
+        if "on a KVM whose CPUs are emulated" not in str(result["fault"]):
+            break
     return status, result, json.loads((Path(result["folder"]) / "run.json").read_text())
 
 
