@@ -311,7 +311,7 @@ ALIKE = [
 @pytest.mark.boot
 @pytest.mark.network
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kernel", "engine"), ALIKE, ids="-".join)
+@pytest.mark.parametrize(("name", "kernel", "engine"), ALIKE, ids=["-".join(case) for case in ALIKE])
 def test_the_project_s_scenarios_are_judged_alike(
     name: str, kernel: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
