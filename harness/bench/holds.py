@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.bench.runs import confirmed
 from harness.bench.setup import KERNEL, Setup
 from harness.deadline import Deadline
-from harness.errors import Exit, HostFault
 from harness.paths import runs_in
-from harness.run import Job, run_job
+from harness.run import Job
 from harness.scenario.load import load_scenario
 
 ROUND_TRIP = "hold round trip: released, and held at the next point"
@@ -57,8 +57,6 @@ class HoldRoundTrip:
         with tempfile.TemporaryDirectory(dir=self.setup.scratch) as name, runs_in(Path(name)):
             file = Path(name) / "holds.yaml"
             file.write_text(_SCENARIO)
-            result = run_job(Job(load_scenario(file), KERNEL, self.setup.engine, self.setup.qemu))
-            if result.exit is not Exit.CONFIRMED:
-                raise HostFault("two holds in turn were not seen", found=result.exit.name, evidence=result.fault)
+            result = confirmed(Job(load_scenario(file), KERNEL, self.setup.engine, self.setup.qemu), file.name)
             first, second = json.loads((result.folder / "run.json").read_text())["holds"]
         return {self.name: second["at"] - first["ended"]}

@@ -16,6 +16,7 @@ from harness.machine.argv import MachineSpec
 from harness.machine.engine import Engine, by_name
 from harness.paths import PROJECT, runs_in
 from harness.probes.kallsyms import symbol_table
+from harness.report.result import RunResult
 from harness.run import Job, run_job
 from harness.run.warm import warm_guest
 from harness.scenario.load import load_scenario
@@ -28,6 +29,15 @@ RESTORED = "restored, from QEMU's start to a running guest"
 CONNECTED = "  → SSH command answered"
 
 _SCENARIOS = PROJECT / "scenarios"
+
+
+def confirmed(job: Job, name: str) -> RunResult:
+    """The result of a run. Raises HostFault with the verdicts when not all of them are *confirmed*."""
+    result = run_job(job)
+    if result.exit is not Exit.CONFIRMED:
+        verdicts = ", ".join(f"{claim.use.claim.id} {claim.verdict.value}" for claim in result.judgement.claims)
+        raise HostFault(f"{name} was not confirmed", found=verdicts, evidence=result.fault)
+    return result
 
 
 @dataclass
@@ -53,11 +63,8 @@ class ScenarioRun:
             runs_in(Path(folder)),
         ):
             begin = time.monotonic()
-            result = run_job(job)
+            confirmed(job, self.scenario)
             seconds = time.monotonic() - begin
-        if result.exit is not Exit.CONFIRMED:
-            verdicts = ", ".join(f"{claim.use.claim.id} {claim.verdict.value}" for claim in result.judgement.claims)
-            raise HostFault(f"{self.scenario} was not confirmed", found=verdicts, evidence=result.fault)
         return {self.name: seconds}
 
 
