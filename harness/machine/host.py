@@ -48,9 +48,16 @@ class Host:
     nested: Mapping[str, str]  # `nested` of the KVM modules that are loaded: {"kvm_amd": "1"}
 
     @property
+    def emulator(self) -> str:
+        """What emulates its CPUs: QEMU's TCG, by its name or by that of its CPU model; "" for real ones."""
+        if self.hypervisor == TCG:
+            return TCG
+        return self.cpu if self.cpu.startswith(_TCG_MODEL) else ""
+
+    @property
     def emulated(self) -> bool:
-        """Whether its CPUs are QEMU's TCG."""
-        return self.hypervisor == TCG or self.cpu.startswith(_TCG_MODEL)
+        """Whether they are emulated."""
+        return self.emulator != ""
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "emulated": self.emulated}
@@ -72,12 +79,6 @@ def this_host(modules: tuple[str, ...]) -> Host:
         hardware=" ".join(filter(None, (_line(_DMI / "sys_vendor"), _line(_DMI / "product_name")))),
         nested={module: value for module in modules if (value := nested(module)) is not None},
     )
-
-
-def emulator() -> str:
-    """What emulates this host's CPUs; "" for real ones."""
-    here = this_host(())
-    return (TCG if here.hypervisor == TCG else here.cpu) if here.emulated else ""
 
 
 def _line(path: Path) -> str:

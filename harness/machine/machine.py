@@ -15,12 +15,13 @@ from typing import Literal, Protocol, Self, TypeVar
 
 from harness.deadline import Deadline, patience
 from harness.errors import DeadlineExceeded, HarnessError, HostFault, KernelFault
-from harness.machine import argv, diagnosis, host, hotplug, registers, snapshot, virtio
+from harness.machine import argv, diagnosis, hotplug, registers, snapshot, virtio
 from harness.machine.argv import BootFiles, Group, MachineSpec, Wiring
 from harness.machine.bell import Bell
 from harness.machine.console import Console, Line, Seen, Sign, patient_pair
 from harness.machine.ending import Ending, EndingKind
 from harness.machine.engine import Engine
+from harness.machine.host import this_host
 from harness.machine.live import Boot, Live
 from harness.machine.qemu import QemuProcess
 from harness.machine.qmp import Qmp, QmpEvent, QmpLost
@@ -556,7 +557,7 @@ class Machine:
         self._cleanup.callback(console.close)
         qmp = Qmp(self.run / QMP_LOG, bell)
         self._cleanup.callback(qmp.close)
-        emulator = host.emulator() if self.engine.on_host else ""
+        emulator = this_host(()).emulator if self.engine.on_host else ""
         self._live = Live(process, console, qmp, bell, boot or Boot(1, time.monotonic()), emulator=emulator)
         self._live = dataclasses.replace(self._live, ssh_port=self._connect(qmp_end, deadline))
 

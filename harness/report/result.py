@@ -31,7 +31,7 @@ def beneath(engine: str, host: Host | None) -> str:
     if host is None or not any(row.on_host for row in ENGINES if row.name == engine):
         return ""
     if host.emulated:
-        return f"on an emulated host ({host.hypervisor or host.cpu})"
+        return f"on an emulated host ({host.emulator})"
     return f"on a host that is itself a guest ({host.hypervisor})" if host.hypervisor else ""
 
 

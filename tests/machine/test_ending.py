@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import Exit, KernelFault
 from harness.machine.ending import Ending, EndingKind, GuestEnded, GuestInDoubt, GuestOutOfReach, HangInDoubt
-from harness.machine.host import emulator, host_cpu
+from harness.machine.host import host_cpu, this_host
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_a_hang_that_is_in_doubt_keeps_its_evidence() -> None:
 
 
 def test_the_cpus_of_this_host_are_emulated_or_not() -> None:
-    assert bool(emulator()) is host_cpu().model.startswith("QEMU TCG")
+    assert bool(this_host(()).emulator) is host_cpu().model.startswith("QEMU TCG")
