@@ -64,7 +64,7 @@ def shell(command: tuple[str, ...]) -> int:
 @lab.command()
 def status() -> int:
     """Whether there is a lab, and how to log in."""
-    running = LiveLab.read(labs.lab_folder()) if labs.lab_folder().is_dir() else None
+    running = LiveLab.read(labs.lab_folder())
     if running is None:
         print("there is no lab")
         return 0

@@ -53,9 +53,7 @@ class Broken:
 
 
 BROKEN = {
-    "no module": Broken(
-        "modprobe -r kvm_amd", "modprobe kvm_amd nested=1", "kvm_amd is not loaded", "modprobe kvm_amd"
-    ),
+    "no module": Broken("modprobe -r kvm_amd", _LOAD, "kvm_amd is not loaded", "modprobe kvm_amd"),
     "no node": Broken(
         "rm /dev/kvm", "mknod /dev/kvm c 10 232", "although KVM has registered its device", "mknod /dev/kvm c 10 232"
     ),
@@ -78,8 +76,8 @@ BROKEN = {
         "fails with EIO",
     ),
     "busy": Broken(
-        f"modprobe -r kvm_amd kvm && modprobe kvm enable_virt_at_load=0 && modprobe kvm_amd nested=1; {_ON}",
-        f"{_OFF} modprobe -r kvm_amd kvm && modprobe kvm_amd nested=1",
+        f"modprobe -r kvm_amd kvm && modprobe kvm enable_virt_at_load=0 && {_LOAD}; {_ON}",
+        f"{_OFF} modprobe -r kvm_amd kvm && {_LOAD}",
         "KVM_CREATE_VM: EIO",
         "enabling virtualization on CPU",
     ),
