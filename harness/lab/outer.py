@@ -35,7 +35,11 @@ ENGINE = "tcg-svm"
 
 MEMORY_MIB = 4096  # guests have 512 to 768 MiB, one or two at a time
 _SCRATCH = "16G"  # sparse: what is written in the lab takes space, and is gone with it
-_CPUS = 4  # no more: each is a thread of the host that spins while another one waits
+
+# One more than the host has: CPU 0 is for no guest (guest-images/lab/start-lab), and otherwise idle. No more than 4:
+# each is a thread of the host that spins while another one waits.
+_CPUS = 4
+_NOT_FOR_GUESTS = 1
 
 # No caches of the CPU to protect here, and each mitigation costs every exit of a guest.
 _CMDLINE = "mitigations=off"
@@ -101,7 +105,7 @@ def outer_machine(folder: Path, runs: Path, deadline: Deadline) -> Iterator[tupl
     keys = make_keys(folder)
     initrd = made.image.write(folder / "initramfs.cpio", run_overlay(keys), cpio.pack((_table(seen),)))
     spec = MachineSpec(
-        cpus=min(host.cpus(), _CPUS),
+        cpus=min(host.cpus() + _NOT_FOR_GUESTS, _CPUS),
         memory_mib=MEMORY_MIB,
         cmdline=_CMDLINE,
         disks=(Disk(made.root, readonly=True), Disk(scratch, readonly=False)),

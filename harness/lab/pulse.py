@@ -1,9 +1,9 @@
 """Whether every CPU of the lab goes on.
 
-QEMU's nested SVM can leave a CPU deaf: halted, with IF set, interrupts pending in its local APIC and NMIs unanswered,
-as with the global interrupt flag clear. Seen of CPU 0 with QEMU 11.1.3, after half an hour of guests at a load of 7.
+An error of emulation can leave a CPU deaf: halted, with IF set and interrupts pending in its local APIC, its global
+interrupt flag clear. Seen of CPU 0 with QEMU 11.1.3, while guests still ran on it (guest-images/lab/start-lab).
 Whatever waits for an interrupt there waits for good, and nobody in the lab says so. So on each CPU a task writes the
-CPU's number every few seconds (guest-images/lab/start-lab), by which it shows that its timer still wakes it.
+CPU's number every few seconds, by which it shows that its timer still wakes it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Pulse:
                     f"CPU {cpu} of the lab stands still",
                     expected="a sign of life every 5 s",
                     found=f"none for {now - heard:.0f} s",
-                    hint="the emulation has lost it, which happens to QEMU's nested SVM: start again",
+                    hint="the emulation has lost it: start again",
                 )
 
     def _news(self) -> set[int]:

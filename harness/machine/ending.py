@@ -54,7 +54,7 @@ class GuestOutOfReach(HostFault):
 class GuestInDoubt(HostFault):
     """The guest reset or fell silent on a KVM whose own CPUs are emulated, and its kernel said nothing of it.
 
-    TCG's SVM does that to kernels that are well: a vCPU of a stock 6.12, loading kvm_amd, triple-faulted there.
+    TCG's SVM did that to kernels that are well: docs/lab.md, "What to believe of it".
     """
 
     def __init__(self, ending: Ending) -> None:
