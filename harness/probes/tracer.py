@@ -105,7 +105,7 @@ class Tracer:
     def follow_to_the_end(self, session: Session, deadline: Deadline) -> None:
         """Prepares for an end of the boot of which only what was streamed will remain."""
         self.use_serial_line(session, deadline)
-        session.run(tracefs.slow_messages_script(), deadline)
+        session.run(tracefs.slow_messages_script(emulated_kvm=bool(session.machine.emulator)), deadline)
 
     def leave_the_rest(self, session: Session, deadline: Deadline, streaming: bool = False) -> None:
         """Prepares for an end of the boot at which the machine will stand still: what comes may stay in the guest.
