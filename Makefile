@@ -8,7 +8,7 @@ help:
 	@echo 'make demo       set up, then the reboot race on Debian 6.1, 6.12, 7.3 and a mutant'
 	@echo 'make test       set up, then ruff, mypy --strict and pytest (unit tests and real boots)'
 	@echo 'make test-slow  the tests that take minutes each'
-	@echo 'make test-lab   engine kvm in an emulated host: half an hour'
+	@echo 'make test-lab   engine kvm in an emulated host: two hours'
 	@echo 'make check      ruff and mypy only'
 	@echo 'make docs       the documentation as a site, in site/'
 	@echo 'make bench      the figures of docs/performance.md'

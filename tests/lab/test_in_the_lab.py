@@ -1,4 +1,4 @@
-"""Engine kvm for real, on an emulated host: `make test-lab`, 37 minutes on two cores with a load of 5 to 9."""
+"""Engine kvm for real, on an emulated host: `make test-lab`, some two hours on two cores."""
 
 from __future__ import annotations
 
@@ -23,6 +23,36 @@ SCENARIOS = PROJECT / "scenarios"
 KERNEL = "debian:6.12"
 
 _TRIES = 4
+
+# Scenarios that need no platform of the project's own, nor VMX: those that were seen to come to their end.
+CARRIED = (
+    *("load-unload", "hotplug", "hotplug-without-vm", "vcpu-hotplug", "vm-lifecycle", "life-of-a-vm"),
+    *("failed-enable", "incompatible-cpu", "incompatible-cpu-at-load"),
+    *("reboot", "reboot-after-unload", "power-off", "kexec", "panic", "panic-without-crash-kernel"),
+    *(
+        f"races/{name}"
+        for name in (
+            *("reboot-during-load", "reboot-after-load", "reboot-before-load", "reboot-overtakes-load"),
+            *("reboot-before-cpuhp", "reboot-after-register", "reboot-asleep-in-syscore-shutdown"),
+            *("power-off-during-load", "close-after-shutdown", "close-before-reboot"),
+            *("vm-during-reboot", "vm-before-reboot", "vm-after-shutdown", "second-vm-waits"),
+            *("offline-during-enable", "offline-after-enable", "offline-around-load", "offline-during-unload"),
+            *("shutdown-returns", "suspend-during-load", "suspend-after-load"),
+        )
+    ),
+)
+
+# Mutants of the claims 9 to 14, and what notices them.
+KILLED = (
+    ("state-check-deleted", "races/reboot-during-load", "reboot-in-flight-undone"),
+    ("check-at-entry", "races/reboot-during-load", "check-at-entry-insufficient"),
+    ("check-before-register", "races/reboot-during-load", "check-after-register"),
+    ("unwind-dropped", "races/reboot-during-load", "reboot-in-flight-undone"),
+    ("unwind-returns-success", "races/reboot-during-load", "reboot-in-flight-undone"),
+    ("shutdown-by-reboot-notifier", "reboot", "system-state-before-kvm-shutdown"),
+    ("shutdown-does-nothing", "reboot", "system-state-before-kvm-shutdown"),
+    ("enabled-flag-ignored", "races/reboot-after-register", "double-disable-benign"),
+)
 
 # EFER.SVME by hand on every CPU, as another hypervisor would leave it.
 _RIVAL = """
@@ -101,16 +131,22 @@ def harness(lab: LiveLab, *words: str | Path) -> tuple[int, Any]:
     return status, json.loads(answer.read_text()) if answer.exists() else None
 
 
-def run(lab: LiveLab, scenario: Path, *words: str, engine: str = "kvm") -> tuple[int, Any, Any]:
-    """Exit status, verdict and run.json of one run on the stock kernel, or on the one that `words` name.
+def runs(lab: LiveLab, scenario: Path, *words: str, engine: str = "kvm") -> tuple[int, list[Any]]:
+    """Exit status and verdicts of a scenario's runs on the stock kernel, or on the one that `words` name.
 
-    QEMU's nested SVM lets a vCPU triple-fault now and then, in 2 of the first 14 runs: what is in doubt is run again.
+    An emulated host's guest may end without a word of its kernel: what is in doubt is run again.
     """
     kernel = () if "--kernel" in words else ("--kernel", KERNEL)
     for _ in range(_TRIES):
-        status, [result] = harness(lab, "run", scenario, "--engine", engine, *kernel, *words)
-        if "on a KVM whose CPUs are emulated" not in str(result["fault"]):
+        status, results = harness(lab, "run", scenario, "--engine", engine, *kernel, *words)
+        if not any("on a KVM whose CPUs are emulated" in str(result["fault"]) for result in results):
             break
+    return status, results
+
+
+def run(lab: LiveLab, scenario: Path, *words: str, engine: str = "kvm") -> tuple[int, Any, Any]:
+    """Exit status, verdict and run.json of a scenario's one run."""
+    status, [result] = runs(lab, scenario, *words, engine=engine)
     return status, result, json.loads((Path(result["folder"]) / "run.json").read_text())
 
 
@@ -182,11 +218,17 @@ def test_a_task_is_held_by_hardware_breakpoints_over_a_reboot(lab: LiveLab) -> N
     assert record["complete"] == [1]  # the trace goes on to the reset: it was read out of the machine
 
 
-def test_a_mutant_is_killed_there(lab: LiveLab) -> None:
-    kernel = f"{KERNEL} +state-check-deleted"
-    status, result, _ = run(lab, SCENARIOS / "races" / "reboot-during-load.yaml", "--kernel", kernel)
-    assert status == 0  # it is declared
-    assert verdicts(result)["reboot-in-flight-undone"] == "violated"
+@pytest.mark.parametrize(("mutant", "scenario", "claim"), KILLED, ids=[row[0] for row in KILLED])
+def test_a_mutant_is_killed_there(mutant: str, scenario: str, claim: str, lab: LiveLab) -> None:
+    status, result, _ = run(lab, SCENARIOS / f"{scenario}.yaml", "--kernel", f"{KERNEL} +{mutant}")
+    assert status in {0, 1}  # 0 where the scenario declares it
+    assert verdicts(result)[claim] == "violated"
+
+
+def test_a_mutant_resets_with_virtualization_on(lab: LiveLab) -> None:
+    _, result, _ = run(
+        lab, SCENARIOS / "races" / "reboot-during-load.yaml", "--kernel", f"{KERNEL} +state-check-deleted"
+    )
     assert True in samples(result)["reset"]["virt"].values()
 
 
@@ -200,7 +242,13 @@ def test_a_vcpu_is_stopped_and_the_others_go_on(body: str, cpu: int, lab: LiveLa
     assert (hold["mode"], hold["cpu"], hold["end"]) == ("hard", cpu, "released")
 
 
-@pytest.mark.parametrize("name", ["suspend", "hotplug"])
+@pytest.mark.parametrize("name", CARRIED)
 def test_it_says_what_tcg_svm_says(name: str, lab: LiveLab) -> None:
-    status, result, _ = run(lab, SCENARIOS / f"{name}.yaml")
-    assert (status, set(verdicts(result).values())) == (0, {"confirmed"})
+    """That is what the scenario declares, which `make test` holds against the emulated engines."""
+    status, results = runs(lab, SCENARIOS / f"{name}.yaml")
+    said = {verdict for result in results for verdict in verdicts(result).values()}
+    assert (status, said <= {"confirmed", "violated"}) == (0, True), said
+
+
+def test_nobody_who_logs_in_runs_on_cpu_0(lab: LiveLab) -> None:
+    assert labs.command(lab, "grep -q '^Cpus_allowed_list:[[:space:]]*1' /proc/self/status", terminal=False) == 0
