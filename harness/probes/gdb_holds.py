@@ -50,6 +50,9 @@ HOLDS_LOG = "holds.jsonl"  # in the run's folder
 _STUB_S = 20.0  # for what is done between a stop and the resumption; it takes milliseconds
 _CHECK_S = 0.2  # between two looks at whether the stub still answers
 _LOOK_S = 0.5  # between two looks at which boot it is
+# When two CPUs come to a breakpoint at once, QEMU (11.1) may keep the second one's wish to stop until it has stopped
+# for the first, and then stops again before the step has begun. It keeps one.
+_STEPS = 2
 _AGAIN_S = 0.001  # between two stops, when every CPU was in user mode with the kernel unmapped
 
 
@@ -346,7 +349,11 @@ class GdbHolder:
         hardware = self._breakpoints.get(address)
         if hardware is not None:
             self._remote.clear_breakpoint(address, deadline, hardware=hardware)
-            self._remote.step(cpu, deadline)
+            for _ in range(_STEPS):
+                self._remote.step(cpu, deadline)
+                self._remote.select(cpu, deadline)
+                if self._remote.state(deadline).rip != address:
+                    break
             self._remote.set_breakpoint(address, deadline, hardware=hardware)
 
     def _place_breakpoints(self, deadline: Deadline) -> None:
@@ -374,6 +381,8 @@ class GdbHolder:
 
     def _hit(self, cpu: int, deadline: Deadline) -> None:
         """Somebody came to a breakpoint: one of a point, of a return, or where a module begins."""
+        if cpu in self._hard:  # it was told of before (_STEPS), and stands still
+            return
         self._remote.select(cpu, deadline)
         state = self._remote.state(deadline)
         # Another CPU may have come to a breakpoint in the moment in which it was no longer needed.

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.errors import HostFault
 from harness.machine.state import State
+from harness.probes.gdb_remote import SIGINT, SIGTRAP, GdbRemote, Stop
 from harness.probes.points import ArmedPoint
 from harness.scenario.kinds import HoldMode
 from tests import guests
-from tests.probes.holding import MKDIR, SYSCORE, Holding, Stand, gdb_holder, holding_at
+from tests.probes.holding import CHMOD, MKDIR, SYSCORE, Holding, Stand, gdb_holder, holding_at
 
 pytestmark = pytest.mark.boot
 
@@ -92,6 +94,45 @@ def test_a_soft_hold_and_a_hard_one_beside_each_other(holding: Holding) -> None:
     assert hard.poll(guests.deadline()) is None
     holding.release("hard")
     assert hard.wait(guests.deadline()).status == 0
+
+
+def test_a_step_that_qemu_has_not_begun_is_taken_again(holding: Holding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two CPUs at a breakpoint at once bring it about, once in some thousand visits: it would be a visit too many."""
+    step, asked = GdbRemote.step, []
+
+    def sometimes(remote: GdbRemote, cpu: int, deadline: Deadline) -> Stop:
+        asked.append(cpu)
+        return step(remote, cpu, deadline) if len(asked) % 2 == 0 else Stop(SIGTRAP, cpu)
+
+    monkeypatch.setattr(GdbRemote, "step", sometimes)
+    holding.arm(ArmedPoint("third", MKDIR, hit=3))
+    holding.run("mkdir /tmp/dir-1; mkdir /tmp/dir-2")
+    assert holding.holder.held("third") is None and len(asked) == 4
+    third = holding.start("mkdir /tmp/dir-3")
+    holding.held("third")
+    holding.release("third")
+    assert third.wait(guests.deadline()).status == 0
+
+
+def test_a_cpu_that_stands_still_comes_nowhere(holding: Holding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same cause its stop is told twice."""
+    holding.arm(ArmedPoint("first", MKDIR, mode="hard"))
+    holding.arm(ArmedPoint("second", MKDIR, hit=2))
+    mkdir = holding.start("taskset -c 1 mkdir /tmp/dir")
+    holding.held("first")
+    stopped, told = GdbRemote.stopped, []
+
+    def once_more(remote: GdbRemote, deadline: Deadline) -> Stop:
+        stop = stopped(remote, deadline)
+        told.append(stop)
+        return Stop(SIGTRAP, 1) if stop.signal == SIGINT else stop
+
+    monkeypatch.setattr(GdbRemote, "stopped", once_more)
+    holding.arm(ArmedPoint("other", CHMOD))
+    monkeypatch.undo()
+    assert len(told) == 1 and holding.holder.held("second") is None
+    holding.release("first")
+    assert mkdir.wait(guests.deadline()).status == 0
 
 
 @pytest.mark.parametrize("mode", ["soft", "hard"])
