@@ -1,8 +1,14 @@
-"""The in-guest tracer at work: armed in every boot, finished where the boot lets it."""
+"""The in-guest tracer at work: armed in every boot, finished where the boot lets it.
+
+What it writes is streamed to the host. Some of it cannot be, and stays in the guest's ring buffer until it is read
+out of the guest's memory: what is traced when no task of the guest lives to read it; and, on a KVM whose own CPUs are
+emulated, what could go by the serial line only. There a byte takes 1.7 ms on it, and one suspend's trace 90 s.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +31,8 @@ _ALL = "TRACE"  # names the mark that ends a boot's trace; no id of a step is in
 _LEFTOVER = "trace-leftover.txt"
 BEFORE = "trace-before.txt"
 STREAMS = ("trace.txt", "trace-last.txt", _LEFTOVER, BEFORE)
+
+_REST = 3  # times as long as the last look, before the next
 
 # The guest does nothing more, and its memory is as the kernel left it.
 _ENDS = frozenset({State.RESET, State.OFF, State.PANICKED})
@@ -67,6 +75,9 @@ class Tracer:
     lost: dict[int, int] = field(default_factory=dict)
     complete: set[int] = field(default_factory=set)
     _on_serial_line: set[int] = field(default_factory=set)
+    _kept: set[int] = field(default_factory=set)  # boots of whose trace the rest is in the guest, and nowhere else
+    _taken: set[tuple[int, str]] = field(default_factory=set)  # with their boot: lines of it that were taken already
+    _next_look: float = 0.0  # on the monotonic clock
     _formats: dict[int, dict[int, TraceFormat]] = field(default_factory=dict)  # by boot
 
     def arm(self, session: Session, deadline: Deadline) -> dict[str, str]:
@@ -85,9 +96,13 @@ class Tracer:
         return reasons | (self.functions.refused if self.functions else {})
 
     def finish(self, session: Session, deadline: Deadline) -> None:
-        """Ends the trace of a boot that is still alive: all that was traced is then in the stream."""
+        """Ends the trace of a boot that is still alive: all that was traced is then in the run's folder."""
         boot = session.machine.boot.number
         done = session.run(tracefs.finish_script(_ALL), deadline)
+        if boot in self._kept:
+            self.look(session, deadline)
+            self.complete.add(boot)
+            return
         self.lost[boot] = tracefs.parse_lost(done.stdout)
         last = tracefs.mark("end", _ALL)
         while not self._streamed(boot, last):
@@ -95,16 +110,47 @@ class Tracer:
             deadline.pause(0.02)
         self.complete.add(boot)
 
-    def use_serial_line(self, session: Session, deadline: Deadline) -> None:
+    def outlast_suspend(self, session: Session, deadline: Deadline) -> None:
+        """Prepares for a suspend, after which a virtio device may be of no use."""
+        if session.machine.emulator and self.leftover() is not None:
+            self._keep(session, deadline)
+        else:
+            self._use_serial_line(session, deadline)
+
+    def look(self, session: Session, deadline: Deadline, again: bool = False) -> None:
+        """Takes what a guest that runs has kept of its trace so far; does nothing where it is streamed.
+
+        `again`: nor before the guest had some time since the last look, in which it stood still.
+        """
+        machine = session.machine
+        began = time.monotonic()
+        due = began >= self._next_look or not again
+        if due and machine.boot.number in self._kept and machine.state is State.RUNNING:
+            machine.pause(deadline)
+            self.take_leftover(session, deadline)
+            if machine.state not in _ENDS:  # it may have come there meanwhile
+                machine.resume(deadline)
+            ended = time.monotonic()
+            self._next_look = ended + _REST * (ended - began)
+
+    def _use_serial_line(self, session: Session, deadline: Deadline) -> None:
         """Moves the stream of the present boot to the serial line; once is enough."""
         boot = session.machine.boot.number
         if boot not in self._on_serial_line:
             session.run(tracefs.move_script(boot), deadline)
             self._on_serial_line.add(boot)
+            self._kept.discard(boot)
+
+    def _keep(self, session: Session, deadline: Deadline) -> None:
+        """Ends the stream of the present boot: what comes stays in the ring buffer. Once is enough."""
+        boot = session.machine.boot.number
+        if boot not in self._kept:
+            session.run(tracefs.stop_script(), deadline)
+            self._kept.add(boot)
 
     def follow_to_the_end(self, session: Session, deadline: Deadline) -> None:
         """Prepares for an end of the boot of which only what was streamed will remain."""
-        self.use_serial_line(session, deadline)
+        self._use_serial_line(session, deadline)
         session.run(tracefs.slow_messages_script(emulated_kvm=bool(session.machine.emulator)), deadline)
 
     def leave_the_rest(self, session: Session, deadline: Deadline, streaming: bool = False) -> None:
@@ -114,10 +160,10 @@ class Tracer:
         """
         if self.leftover() is None:
             self.follow_to_the_end(session, deadline)
-        elif streaming:
-            self.use_serial_line(session, deadline)
+        elif streaming and not session.machine.emulator:
+            self._use_serial_line(session, deadline)
         else:
-            session.run(tracefs.stop_script(), deadline)
+            self._keep(session, deadline)
 
     def take_leftover(self, session: Session, deadline: Deadline) -> None:
         """Takes what was not streamed of a boot whose guest stands still; does nothing for any other.
@@ -136,7 +182,9 @@ class Tracer:
             return
         left = reader.read(machine, self._formats[boot], deadline)
         with (self.folder / _LEFTOVER).open("a") as file:
-            file.writelines(f"{line}\n" for line in (tracefs.section(boot), *left.lines))
+            new = [line for line in left.lines if (boot, line) not in self._taken]
+            file.writelines(f"{line}\n" for line in (tracefs.section(boot), *new))
+            self._taken.update((boot, line) for line in new)
         missing = left.written - self.parse().arrived.get(boot, 0)
         self.lost[boot] = left.lost + max(0, missing)
         if over:

@@ -86,6 +86,7 @@ class Steps:
     # Whose channels stay: dropbear ends the whole connection when one is closed that it is still writing to.
     _over: list[Actor] = field(default_factory=list)
     _before: Moment | None = None  # when the step before began
+    _waits_for_events: bool = False
 
     def run(self, steps: list[Step], then: Callable[[], None] = lambda: None) -> None:
         """Boots, does `steps` one after the other, then `then`, and finishes the trace. Nobody is held afterwards."""
@@ -122,6 +123,7 @@ class Steps:
         self._do_all(steps)
 
     def _do_all(self, steps: list[Step], then: Callable[[], None] = lambda: None) -> None:
+        self._waits_for_events = any(isinstance(step, Until) and step.event for step in steps)
         try:
             for step in steps:
                 with progress.task(step.title, step.seconds):
@@ -152,6 +154,8 @@ class Steps:
         machine = self.session.machine
         boot, online, position = machine.boot.number, self.session.online, machine.console.position
         deadline = Deadline.after(step.seconds, f"step {step.id!r}")
+        if self._waits_for_events:  # what was before this step is not to be taken for what came in it
+            self.tracer.look(self.session, deadline)
         moment = Moment.now(self.session, self.log)
         result = Result(UNFINISHED)
         try:
@@ -200,7 +204,7 @@ class Steps:
     @singledispatchmethod
     def _perform(self, step: Step, deadline: Deadline) -> Result:
         if isinstance(step, Suspend):
-            self.tracer.use_serial_line(self.session, deadline)
+            self.tracer.outlast_suspend(self.session, deadline)
         if _stands_after(step):
             self.tracer.leave_the_rest(self.session, deadline)
         elif isinstance(step, _BOOT_ENDERS):
@@ -252,6 +256,8 @@ class Steps:
 
         def look() -> bool | None:
             self.session.machine.check()
+            if step.event:
+                self.tracer.look(self.session, deadline, again=True)
             return met() or None
 
         try:

@@ -17,6 +17,7 @@ from harness.kernels import BuildOptions, resolve
 from harness.machine import toolchain
 from harness.machine.argv import MachineSpec
 from harness.machine.engine import by_name
+from harness.machine.machine import Machine
 from harness.machine.state import State
 from harness.probes.addresses import SymbolTable
 from harness.probes.event import Event
@@ -24,6 +25,7 @@ from harness.probes.kallsyms import symbol_table
 from harness.probes.leftover import LeftoverReader
 from harness.probes.tracefs import KernelProbe
 from harness.probes.tracer import Tracer
+from harness.run.events import EventLog
 from tests.guests import deadline, kernel
 
 # In the order of `reboot -f`; everything from `stopped` on happens with no other CPU alive.
@@ -114,6 +116,50 @@ def test_a_guest_that_runs_has_no_end_yet_and_one_that_is_stopped_shows_where_it
         tracer.take_leftover(session, deadline())
     assert tracer.complete == set()
     assert [event.phase for event in tracer.parse().events if event.name == "unheard"] == ["begin"]
+
+
+@pytest.fixture
+def on_emulated_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guest's machine takes itself for one; it is only faster."""
+    monkeypatch.setattr(Machine, "emulator", "TCG")
+
+
+@pytest.mark.boot
+@pytest.mark.usefixtures("on_emulated_kvm")
+def test_on_an_emulated_kvm_the_trace_from_a_suspend_on_is_read_out_of_memory(tmp_path: Path) -> None:
+    with traced(tmp_path) as (session, tracer):
+        log = EventLog(tmp_path, None)
+        tracer.outlast_suspend(session, deadline())
+        session.mark("begin", "early", deadline())
+        tracer.look(session, deadline())
+        before = log.position()
+        session.mark("begin", "late", deadline())
+        assert log.since(before, 1) == []
+        tracer.look(session, deadline(), again=True)  # too soon
+        assert log.since(before, 1) == []
+        tracer.look(session, deadline())
+        assert [event.name for event in log.since(before, 1) if event.phase == "begin"] == ["late"]
+        assert session.machine.state is State.RUNNING
+        tracer.finish(session, deadline())
+        assert session.run("echo alive", deadline()).stdout == "alive\n"
+        assert (tracer.complete, tracer.lost) == ({1}, {1: 0})
+    told = [event.name for event in tracer.parse().events if event.phase == "begin"]
+    assert told == ["early", "late"]
+    assert (tmp_path / "trace-last.txt").read_text() == ""
+    leftover = (tmp_path / "trace-leftover.txt").read_text().splitlines()
+    assert len([line for line in leftover if line.endswith("harness:begin:early")]) == 1
+
+
+@pytest.mark.boot
+@pytest.mark.usefixtures("on_emulated_kvm")
+def test_on_an_emulated_kvm_what_a_boot_loses_before_its_end_is_counted(tmp_path: Path) -> None:
+    with traced(tmp_path) as (session, tracer):
+        tracer.leave_the_rest(session, deadline(), streaming=True)
+        session.run(
+            "taskset -c 1 yes harness:begin:x | head -c 3000000 > /sys/kernel/tracing/trace_marker", deadline()
+        )
+        tracer.finish(session, deadline())
+    assert tracer.complete == {1} and tracer.lost[1] > 100
 
 
 @pytest.mark.boot
