@@ -113,6 +113,12 @@ def _options(words: Sequence[str]) -> set[str]:
 
 # What `run` writes: --json, --junit and so on. Without a folder, that is in the folder of runs.
 _WRITTEN = {option for param in run_here.params if str(param.name).endswith("_file") for option in param.opts}
+_VALUED = {
+    option
+    for param in run_here.params
+    if isinstance(param, click.Option) and not param.is_flag
+    for option in param.opts
+}
 
 
 def _absolute(word: str, before: str, running: LiveLab) -> str:
@@ -124,6 +130,8 @@ def _absolute(word: str, before: str, running: LiveLab) -> str:
     path = Path(value)
     if "/" in value:
         there = path.parent.is_dir()
+    elif not option and before not in _VALUED:
+        there = path.exists()
     else:
         there = path.suffix != "" and path.exists() and (option or before) not in _WRITTEN
     return f"{option}{equals}{labs.visible(path, running)}" if there else word

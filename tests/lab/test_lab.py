@@ -38,6 +38,12 @@ def test_files_of_the_project_are_at_their_own_place(running: LiveLab, monkeypat
     assert _absolute("--patch=scenarios/demo.yaml", "", running) == f"--patch={PROJECT}/scenarios/demo.yaml"
 
 
+def test_a_folder_needs_no_slash(running: LiveLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    assert _absolute("scenarios", "--cold", running) == f"{PROJECT}/scenarios"
+    assert _absolute("scenarios", "--kernel", running) == "scenarios"
+
+
 def test_a_link_leads_to_what_the_lab_sees(running: LiveLab, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(PROJECT / "scenarios")
     assert _absolute(f"{tmp_path}/link/demo.yaml", "", running) == f"{PROJECT}/scenarios/demo.yaml"
